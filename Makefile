@@ -1,0 +1,33 @@
+# Everything works on a fresh machine with python3 (3.11 to 3.13, with venv), make and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test lint test-peers clean
+.DELETE_ON_ERROR:
+
+# The stamps are newer than the requirement files once these are installed.
+$(VENV)/run.stamp: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -q -m "not peers"
+
+# PyTorch's default wheel brings gigabytes, so the comparisons with it are a target of their own.
+test-peers: $(VENV)/dev.stamp
+	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pytest -q -m peers
+
+clean:
+	rm -rf $(VENV) demo runs

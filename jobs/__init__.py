@@ -1,0 +1,1 @@
+"""What people run: one short file per command, from flags to a frozen dataclass to `run(config)`."""

@@ -1,0 +1,1 @@
+"""Images in, batches out; training and checkpoints. Knows no teacher and no network."""

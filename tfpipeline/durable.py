@@ -1,0 +1,90 @@
+"""Files that are there whole or not at all, whatever happens to the process or the machine."""
+
+import fcntl
+import hashlib
+import os
+import pathlib
+import shutil
+import uuid
+
+PARTIAL = ".partial"
+
+
+def sha256_of_file(path: pathlib.Path) -> str:
+    """The sha256 of a file's content, in hexadecimal, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_directory(directory: pathlib.Path) -> None:
+    """Makes the names in a directory survive a power cut: a rename is durable only after this."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: pathlib.Path, content: bytes) -> None:
+    """Writes `content` under `path`: temporary sibling, flush, fsync, rename, fsync of the directory.
+
+    Readers see the old file or the new one, never a part. The temporary file is locked while it is written, so that
+    `remove_leftovers` tells the file of a living process from that of a killed one.
+
+    Args:
+        path: the final name; its directory exists.
+        content: the bytes of the whole file.
+
+    Raises:
+        OSError: the disk is full, or the directory cannot be written; the previous file is intact.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+    try:
+        with _open_locked(partial) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            partial.rename(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def publish_directory(partial: pathlib.Path, final: pathlib.Path) -> None:
+    """Renames a finished directory into place, its files and its name durable.
+
+    Args:
+        partial: a directory on the same file system as `final`, whose files are complete.
+        final: the name to give it; must not exist as a non-empty directory.
+    """
+    for path in partial.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    sync_directory(partial)
+    partial.rename(final)
+    sync_directory(final.parent)
+
+
+def remove_leftovers(directory: pathlib.Path) -> None:
+    """Removes the temporary files in `directory` that killed processes left; those of living ones stay."""
+    for partial in directory.glob(f".*{PARTIAL}"):
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+            continue
+        try:
+            with open(partial, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                partial.unlink(missing_ok=True)
+        except (FileNotFoundError, BlockingIOError):
+            continue  # Renamed in the meantime, or being written.
+
+
+def _open_locked(partial):
+    """A new locked file. A cleaner may take it between its creation and its lock: then it is made anew."""
+    while True:
+        file = open(partial, "xb")  # noqa: SIM115 - the caller closes it
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()
