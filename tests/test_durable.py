@@ -1,0 +1,67 @@
+"""Files are whole or absent, and what a killed process left goes away."""
+
+import fcntl
+import hashlib
+import os
+import stat
+
+import pytest
+
+from tfpipeline import durable
+
+
+def test_a_written_file_is_whole_and_alone(tmp_path):
+    durable.write_file(tmp_path / "a", b"first")
+    durable.write_file(tmp_path / "a", b"second")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"second")]
+    assert durable.sha256_of_file(tmp_path / "a") == hashlib.sha256(b"second").hexdigest()
+
+
+def test_a_failed_write_leaves_the_previous_file(tmp_path, monkeypatch):
+    durable.write_file(tmp_path / "a", b"first")
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        durable.write_file(tmp_path / "a", b"second")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"first")]
+
+
+def test_the_order_of_the_commit(tmp_path, monkeypatch):
+    """The content is on the disk before it has its name, and the name before the function returns."""
+    calls, fsync, rename = [], os.fsync, type(tmp_path).rename
+
+    def logged_fsync(descriptor):
+        calls.append("fsync " + ("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"))
+        fsync(descriptor)
+
+    def logged_rename(path, target):
+        calls.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", logged_fsync)
+    monkeypatch.setattr(type(tmp_path), "rename", logged_rename)
+    durable.write_file(tmp_path / "a", b"content")
+    assert calls == ["fsync file", "rename", "fsync directory"]
+
+
+def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path):
+    (tmp_path / f".dead{durable.PARTIAL}").write_bytes(b"half")
+    (tmp_path / "other").write_bytes(b"mine")
+    with open(tmp_path / f".alive{durable.PARTIAL}", "wb") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        durable.remove_leftovers(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [f".alive{durable.PARTIAL}", "other"]
+    durable.remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_directory_is_published_under_its_name(tmp_path):
+    partial = tmp_path / f".store{durable.PARTIAL}"
+    partial.mkdir()
+    (partial / "images.npy").write_bytes(b"pixels")
+    durable.publish_directory(partial, tmp_path / "store")
+    assert (tmp_path / "store" / "images.npy").read_bytes() == b"pixels"
+    assert not partial.exists()
