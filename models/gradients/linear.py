@@ -1,0 +1,51 @@
+"""The linear layer, and the bias that any layer may add."""
+
+import tensorflow as tf
+
+from models.gradients.windows import check_channels, dimensions
+
+
+def linear(inputs, kernel):
+    """y[n,f] = sum_d x[n,d] W[d,f], over the last axis of inputs of any rank
+
+    Args:
+        inputs: x, (..., D).
+        kernel: W, (D, F), a tensor of the dtype of `inputs`.
+
+    Returns:
+        y, (..., F). With g = dL/dy, all axes but the last as rows n:
+            dL/dx[n,d] = sum_f g[n,f] W[d,f]    dL/dx = g W^T
+            dL/dW[d,f] = sum_n x[n,d] g[n,f]    dL/dW = x^T g
+
+    Raises:
+        ValueError: the inputs' last axis is not D.
+    """
+    check_channels(inputs, kernel)
+    rows = tf.reshape(inputs, (-1, inputs.shape[-1]))
+    return tf.reshape(_linear(rows, kernel), [*dimensions(inputs)[:-1], kernel.shape[-1]])
+
+
+@tf.custom_gradient
+def _linear(rows, kernel):
+    def gradient(g):
+        return tf.matmul(g, kernel, transpose_b=True), tf.matmul(rows, g, transpose_a=True)
+
+    return tf.matmul(rows, kernel), gradient
+
+
+@tf.custom_gradient
+def add_bias(features, bias):
+    """y[n,f] = x[n,f] + b[f], all axes but the last as rows n
+
+    Args:
+        features: x, (..., F).
+        bias: b, (F,), a tensor of the dtype of `features`.
+
+    Returns:
+        y, of the shape of x. With g = dL/dy: dL/dx = g, and dL/db[f] = sum_n g[n,f].
+    """
+
+    def gradient(g):
+        return g, tf.raw_ops.BiasAddGrad(out_backprop=g)
+
+    return tf.nn.bias_add(features, bias), gradient

@@ -1,0 +1,133 @@
+"""The patch embedding: a convolution whose stride is its width, as one product over the whole batch.
+
+Nothing is gathered. The pixels of a patch are already near each other in memory: each of its P rows is a run of PC
+numbers. So M_X, the matrix with a row per patch, is a reshape and one transposition that moves whole runs:
+
+    (B, H, W, C) = (B, H/P, P, W/P, PC)  --swap P and W/P-->  (B, H/P, W/P, P, PC) = (B, N, PPC) = M_X
+
+The order of vec follows from it. A row of M_X is a patch; patches go row by row over the image. A column is (p, q, c):
+the row in the patch slowest, the channel fastest. A kernel (P, P, C, F) has the same order, so F_all, which is the
+kernel as (PPC, F), is the same numbers in the same order.
+"""
+
+import tensorflow as tf
+
+from models.gradients.windows import check_channels, dimensions
+
+
+def patches(images, size):
+    """M_X[b, h W/P + w, (pP + q)C + c] = x[b,hP+p,wP+q,c]
+
+    Args:
+        images: x, (B, H, W, C), any dtype; P divides H and W.
+        size: P.
+
+    Returns:
+        M_X, (B, (H/P)(W/P), PPC), of the dtype of `images`.
+
+    Raises:
+        ValueError: P does not divide H or W.
+    """
+    _check_divides(images, size)
+    _, height, width, channels = dimensions(images)
+    blocks = tf.reshape(images, (-1, size, width // size, size * channels))
+    blocks = tf.transpose(blocks, (0, 2, 1, 3))
+    return tf.reshape(blocks, (-1, (height // size) * (width // size), size * size * channels))
+
+
+def images_of(patches, height, width, size):
+    """x, the inverse of `patches`: every pixel goes back to where it came from.
+
+    Args:
+        patches: M_X, (B, (H/P)(W/P), PPC), or the same rows as (BN, PPC).
+        height: H.
+        width: W.
+        size: P.
+
+    Returns:
+        x, (B, H, W, C).
+    """
+    channels = patches.shape[-1] // size**2
+    blocks = tf.reshape(patches, (-1, width // size, size, size * channels))
+    blocks = tf.transpose(blocks, (0, 2, 1, 3))
+    return tf.reshape(blocks, (-1, height, width, channels))
+
+
+@tf.custom_gradient
+def patchify(images, kernel):
+    """y[b,h,w,f] = sum_pqc x[b,hP+p,wP+q,c] K[p,q,c,f]
+
+    The patch embedding without bias: a convolution whose stride is its width.
+
+    Args:
+        images: x, (B, H, W, C); P divides H and W.
+        kernel: K, (P, P, C, F), a tensor of the dtype of `images`.
+
+    Returns:
+        y, (B, H/P, W/P, F). With g = dL/dy:
+            dL/dx[b,hP+p,wP+q,c] = sum_f   g[b,h,w,f] K[p,q,c,f]
+            dL/dK[p,q,c,f]       = sum_bhw g[b,h,w,f] x[b,hP+p,wP+q,c]
+
+    Raises:
+        ValueError: P does not divide H or W, or the images have not C channels.
+    """
+    check_channels(images, kernel)
+    size = _patch_size(kernel)
+    _, height, width, _ = dimensions(images)
+    rows, filters = _matrices(patches(images, size), kernel)
+
+    # 1. y = M_X F_all is a product, so with G = g as (BN, F):  dL/dF_all = M_X^T G  and  dL/dM_X = G F_all^T.
+    # 2. M_X holds every pixel once, so dL/dx is dL/dM_X with its elements put back where they came from: no sum.
+    # 3. Where L is a mean over the batch, g carries its 1/B, and so do both gradients.
+    def gradient(g):
+        g = tf.reshape(g, (-1, kernel.shape[-1]))
+        images_gradient = images_of(tf.matmul(g, filters, transpose_b=True), height, width, size)
+        return images_gradient, tf.reshape(tf.matmul(rows, g, transpose_a=True), kernel.shape)
+
+    return tf.reshape(tf.matmul(rows, filters), (-1, height // size, width // size, kernel.shape[-1])), gradient
+
+
+@tf.custom_gradient
+def patches_product(patches, kernel):
+    """y[b,n,f] = sum_m M_X[b,n,m] F_all[m,f], where the patches are data: no gradient goes through them
+
+    Args:
+        patches: M_X, (B, N, PPC), as `patches` makes it.
+        kernel: K, (P, P, C, F), a tensor of the dtype of `patches`; F_all is its reshape to (PPC, F).
+
+    Returns:
+        y, (B, N, F). With g = dL/dy: dL/dF_all[m,f] = sum_bn M_X[b,n,m] g[b,n,f]; None for M_X.
+
+    Raises:
+        ValueError: the patches' length is not PPC.
+    """
+    taken = kernel.shape[0] * kernel.shape[1] * kernel.shape[2]
+    if patches.shape[-1] != taken:
+        raise ValueError(
+            f"patches have {patches.shape[-1]} numbers, but the kernel of shape {tuple(kernel.shape)} takes {taken}"
+        )
+    rows, filters = _matrices(patches, kernel)
+
+    def gradient(g):
+        g = tf.reshape(g, (-1, kernel.shape[-1]))
+        return None, tf.reshape(tf.matmul(rows, g, transpose_a=True), kernel.shape)
+
+    return tf.reshape(tf.matmul(rows, filters), (-1, dimensions(patches)[1], kernel.shape[-1])), gradient
+
+
+def _matrices(patches, kernel):
+    """(M_X as (BN, PPC), F_all as (PPC, F))."""
+    return tf.reshape(patches, (-1, patches.shape[-1])), tf.reshape(kernel, (-1, kernel.shape[-1]))
+
+
+def _patch_size(kernel):
+    """P of a kernel (P, P, C, F)."""
+    if kernel.shape[0] != kernel.shape[1]:
+        raise ValueError(f"a patch is square, but the kernel has shape {tuple(kernel.shape)}")
+    return kernel.shape[0]
+
+
+def _check_divides(images, size):
+    for length in images.shape[1:3]:
+        if length is not None and length % size:
+            raise ValueError(f"patches of {size}x{size} do not tile images of shape {tuple(images.shape)}")
