@@ -48,7 +48,7 @@ def pads(length, window, stride, padding):
     return total // 2, total - total // 2
 
 
-def paddings(images, window, strides, padding):
+def paddings(images, window, strides, padding, inside=False):
     """((top, bottom), (left, right)) of images (B, H, W, C), ints where H and W are known.
 
     Args:
@@ -56,12 +56,15 @@ def paddings(images, window, strides, padding):
         window: (height, width) of the window.
         strides: (vertical, horizontal).
         padding: "same", "valid", or ((top, bottom), (left, right)).
+        inside: whether each window must hold a place inside the image, as a pool needs it.
 
     Raises:
         ValueError: the padding is none of these, or a window is larger than the padded image.
     """
     if padding not in ("same", "valid"):
         padding = _explicit(padding)
+        if inside and any(max(side) >= size for side, size in zip(padding, window, strict=True)):
+            raise ValueError(f"padding {padding} leaves a pool of {window[0]}x{window[1]} outside of the image")
     vertical, horizontal = (padding, padding) if isinstance(padding, str) else padding
     _, height, width, _ = dimensions(images)
     both = pads(height, window[0], strides[0], vertical), pads(width, window[1], strides[1], horizontal)
@@ -80,6 +83,37 @@ def _explicit(padding):
         if [len(side) for side in sides] == [2, 2] and all(n >= 0 for side in sides for n in side):
             return sides
     raise ValueError(f'padding must be "same", "valid" or ((top, bottom), (left, right)), got {padding!r}')
+
+
+def is_unpadded(both):
+    """Whether the padding ((top, bottom), (left, right)) is known to be nothing when the graph is built."""
+    return all(isinstance(zeros, int) and zeros == 0 for side in both for zeros in side)
+
+
+def pad_images(images, both, value):
+    """The images with `value` around them.
+
+    Args:
+        images: (B, H, W, C).
+        both: ((top, bottom), (left, right)).
+        value: a number.
+    """
+    if is_unpadded(both):
+        return images
+    return tf.pad(images, ((0, 0), *both, (0, 0)), constant_values=tf.cast(value, images.dtype))
+
+
+def inner(padded, both, images):
+    """What stands at the places of the images after `pad_images`: its inverse, and its gradient.
+
+    Args:
+        padded: (B, top + H + bottom, left + W + right, C).
+        both: ((top, bottom), (left, right)).
+        images: the images, (B, H, W, C), for their shape.
+    """
+    if is_unpadded(both):
+        return padded
+    return tf.slice(padded, (0, both[0][0], both[1][0], 0), tf.shape(images))
 
 
 def output_length(length, window, stride, pad):
