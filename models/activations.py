@@ -1,0 +1,94 @@
+"""Activations and dropout as Keras layers."""
+
+import keras
+import tensorflow as tf
+
+from models.gradients import activations
+from models.gradients.dropout import dropout
+
+register = keras.saving.register_keras_serializable("tfpipeline")
+
+FUNCTIONS = {
+    "relu": activations.relu,
+    "leaky_relu": activations.leaky_relu,
+    "sigmoid": activations.sigmoid,
+    "tanh": activations.tanh,
+    "silu": activations.silu,
+    "gelu": activations.gelu,
+}
+
+
+@register
+class Activation(keras.layers.Layer):
+    """An activation by its name, element by element.
+
+    Args:
+        activation: a key of `FUNCTIONS`.
+        **kwargs: of `keras.layers.Layer`: name, dtype, ...
+
+    Raises:
+        ValueError: no activation has this name.
+    """
+
+    def __init__(self, activation, **kwargs):
+        super().__init__(**kwargs)
+        if activation not in FUNCTIONS:
+            raise ValueError(f"activation {activation!r} is unknown; choose one of {', '.join(FUNCTIONS)}")
+        self.activation = activation
+
+    def call(self, inputs):
+        """The outputs, like the inputs."""
+        return FUNCTIONS[self.activation](inputs)
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the inputs."""
+        return input_shape
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "activation": self.activation}
+
+
+@register
+class Dropout(keras.layers.Layer):
+    """Inverted dropout; the mask of a training step is a function of the seed and of the steps done before.
+
+    The count of the steps is a variable of the layer, so a training that resumes from saved variables draws the masks
+    that an uninterrupted one draws. In inference the outputs are the inputs.
+
+    Args:
+        rate: the probability that an element is dropped, in [0, 1).
+        seed: an int; by default one is drawn from `keras.utils.set_random_seed`'s generator.
+        **kwargs: of `keras.layers.Layer`: name, dtype, ...
+
+    Raises:
+        ValueError: the rate is out of range.
+    """
+
+    def __init__(self, rate, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"the rate of dropout must be in [0, 1), got {rate!r}")
+        self.rate = rate
+        self.seed = keras.random.SeedGenerator(seed).get_config()["seed"]
+
+    def build(self, input_shape):
+        """Makes the count of the training steps."""
+        self.step = self.add_weight(shape=(), initializer="zeros", dtype="int64", trainable=False, name="step")
+
+    def call(self, inputs, training=False):
+        """The outputs, like the inputs; with `training` the count takes a step."""
+        if not training:
+            return inputs
+        step = tf.convert_to_tensor(self.step)
+        outputs = dropout(inputs, self.rate, tf.stack([tf.constant(self.seed, tf.int64), step]))
+        self.step.assign_add(1)
+        return outputs
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the inputs."""
+        return input_shape
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}

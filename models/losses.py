@@ -1,0 +1,109 @@
+"""What a student's logits are held to: the teacher's stored answers, the truth, or a mix. A loss per sample, float32.
+
+Every loss takes the logits (B, K) of any float type and a batch, a dict of tensors.
+"""
+
+import math
+
+import tensorflow as tf
+
+from models.gradients.softmax_cross_entropy import class_cross_entropy, sparse_cross_entropy
+
+
+def distillation(logits, batch, temperature=1.0):
+    """T^2 KL(p_T || q_T): how far the student is from the teacher's answer (Hinton et al. 2015)
+
+    p_T is proportional to p^(1/T), the teacher's answer at temperature 1, and q_T = softmax(z / T). T^2 keeps the
+    size of the gradient from shrinking with T. The teacher's entropy is taken off, so that 0 is a perfect student.
+
+    Args:
+        logits: z, (B, K).
+        batch: "top_k" int32 (B, k), the teacher's likeliest classes; "log_probs" float32 (B, k), their
+            log-probabilities at temperature 1; "log_tail" float32 (B,), the log of the mass of the other K - k classes,
+            -inf for none.
+        temperature: T, above 0.
+
+    Returns:
+        The loss, float32 (B,), 0 or above but for rounding.
+
+    Raises:
+        ValueError: the temperature is not above 0, or k is above K.
+    """
+    log_probs, log_rest = tempered_answer(batch["log_probs"], batch["log_tail"], logits.shape[-1], temperature)
+    probs, rest = tf.exp(log_probs), tf.exp(log_rest)
+    cross_entropy = sparse_cross_entropy(tf.cast(logits, tf.float32) / temperature, batch["top_k"], probs, rest)
+    others = logits.shape[-1] - log_probs.shape[-1]
+    negative_entropy = tf.reduce_sum(_times_log(probs, log_probs), axis=-1) + others * _times_log(rest, log_rest)
+    return temperature**2 * (cross_entropy + negative_entropy)
+
+
+def tempered_answer(log_probs, log_tail, classes, temperature=1.0):
+    """The teacher's answer at temperature T, normalized: (log p of the top k (B, k), log p of each other class (B,))
+
+    The tail's mass is spread evenly over the K - k other classes, each of which is then tempered like the top k:
+        p_T[j] = p[j]^(1/T) / sum_i p[i]^(1/T)
+
+    Args:
+        log_probs: (B, k), at temperature 1.
+        log_tail: (B,), the log of the mass outside the top k, -inf for none; ignored where k = K.
+        classes: K.
+        temperature: T, above 0.
+
+    Raises:
+        ValueError: the temperature is not above 0.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, got {temperature!r}")
+    log_probs, log_tail = tf.cast(log_probs, tf.float32), tf.cast(log_tail, tf.float32)
+    others = classes - log_probs.shape[-1]
+    tempered = log_probs / temperature
+    if others <= 0:
+        normalized = tempered - tf.reduce_logsumexp(tempered, axis=-1, keepdims=True)
+        return normalized, tf.fill(tf.shape(log_tail), tf.constant(-math.inf))
+    tempered_rest = (log_tail - math.log(others)) / temperature
+    tempered_tail = tempered_rest + math.log(others)
+    log_sum = tf.reduce_logsumexp(tf.concat([tempered, tempered_tail[:, tf.newaxis]], axis=-1), axis=-1)
+    return tempered - log_sum[:, tf.newaxis], tempered_rest - log_sum
+
+
+def hard_labels(logits, batch, label_smoothing=0.0):
+    """The cross-entropy against the truth; 0, with no gradient, where it is unknown
+
+    Args:
+        logits: (B, K).
+        batch: "truth" int32 (B,), a class index, or -1 where it is unknown.
+        label_smoothing: eps; the true class has 1 - eps, each other one eps / (K - 1).
+
+    Returns:
+        The loss, float32 (B,).
+    """
+    known = batch["truth"] >= 0
+    loss = class_cross_entropy(tf.cast(logits, tf.float32), tf.maximum(batch["truth"], 0), label_smoothing)
+    return tf.where(known, loss, tf.zeros_like(loss))
+
+
+def distillation_with_truth(logits, batch, truth_weight, temperature=1.0, label_smoothing=0.0):
+    """(1 - w) distillation + w hard labels; where the truth is unknown the second term is 0
+
+    Args:
+        logits: (B, K).
+        batch: what `distillation` and `hard_labels` take.
+        truth_weight: w, in 0..1.
+        temperature: of the distillation.
+        label_smoothing: of the hard labels.
+
+    Returns:
+        The loss, float32 (B,).
+
+    Raises:
+        ValueError: w is out of range.
+    """
+    if not 0 <= truth_weight <= 1:
+        raise ValueError(f"truth_weight must be in 0..1, got {truth_weight!r}")
+    soft = distillation(logits, batch, temperature)
+    return (1 - truth_weight) * soft + truth_weight * hard_labels(logits, batch, label_smoothing)
+
+
+def _times_log(probs, log_probs):
+    """p log p, which is 0 where p is 0."""
+    return tf.math.multiply_no_nan(log_probs, probs)
