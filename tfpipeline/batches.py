@@ -1,0 +1,89 @@
+"""Batches of images and targets as tf.data, each a pure function of its step."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from tfpipeline import order
+
+PARALLEL_BATCHES = 2
+LAST_STEP = 2**62
+
+
+def training_batches(
+    images: np.ndarray,
+    targets: dict[str, np.ndarray],
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    augment: Callable | None = None,
+) -> tf.data.Dataset:
+    """The endless batches of a training run, from any step on.
+
+    The batch of step s holds the images `order.indices_at(seed, s, ...)`; nothing depends on the batches before it.
+
+    Args:
+        images: uint8 (N, H, W, C), may be memory-mapped.
+        targets: arrays (N, ...) by name, gathered by the same indices.
+        batch_size: B, 1..N.
+        seed: the run's seed.
+        first_step: number of the step to begin with, from 0.
+        augment: (images, seed, counters) -> images, as in tfpipeline/augment.py.
+
+    Returns:
+        A dataset of dicts: "index" int64 (B,), "images" uint8 (B, H, W, C), and every target (B, ...).
+
+    Raises:
+        UserError: when there are fewer images than one batch needs.
+    """
+    count = len(images)
+    epoch_steps = order.steps_per_epoch(batch_size, count)
+
+    def batch_at(step):
+        index = order.indices_at(seed, int(step), batch_size, count)
+        pixels = images[index]
+        if augment is not None:
+            pixels = augment(pixels, seed, step // epoch_steps * count + index)
+        return _gathered(index, pixels, targets)
+
+    steps = tf.data.Dataset.range(first_step, LAST_STEP)
+    return _mapped(steps, batch_at, batch_size, images, targets)
+
+
+def evaluation_batches(images: np.ndarray, targets: dict[str, np.ndarray], batch_size: int) -> tf.data.Dataset:
+    """All images in their order, each once; the last batch may be smaller.
+
+    Args:
+        images: uint8 (N, H, W, C), may be memory-mapped.
+        targets: arrays (N, ...) by name.
+        batch_size: B of all batches but the last.
+
+    Returns:
+        A dataset of dicts as `training_batches` gives.
+    """
+
+    def batch_at(first):
+        index = np.arange(first, min(first + batch_size, len(images)))
+        return _gathered(index, images[index], targets)
+
+    firsts = tf.data.Dataset.range(0, len(images), batch_size)
+    return _mapped(firsts, batch_at, None, images, targets)
+
+
+def _gathered(index, pixels, targets):
+    return [index, np.ascontiguousarray(pixels), *(array[index] for array in targets.values())]
+
+
+def _mapped(numbers, batch_at, batch_size, images, targets):
+    """The dataset batch_at(number), prepared in parallel and delivered in order, its shapes known."""
+    arrays = {"index": np.empty(0, np.int64), "images": images, **targets}
+
+    def tensors(number):
+        flat = tf.numpy_function(batch_at, [number], [array.dtype for array in arrays.values()], stateful=False)
+        for tensor, array in zip(flat, arrays.values(), strict=True):
+            tensor.set_shape((batch_size, *array.shape[1:]))
+        return dict(zip(arrays, flat, strict=True))
+
+    batches = numbers.map(tensors, num_parallel_calls=PARALLEL_BATCHES, deterministic=True)
+    return batches.prefetch(PARALLEL_BATCHES)
