@@ -1,0 +1,116 @@
+"""Which ranges of images have no labels yet, and the work of labeling them."""
+
+import collections.abc
+import concurrent.futures
+import itertools
+
+import numpy as np
+
+from labeling.label_store import Labels, LabelSpec, LabelStore
+from tfpipeline.progress import SILENT
+
+
+def spec_of(image_store, experts, views, k: int, shard_size: int, precision: str) -> LabelSpec:
+    """The spec of the labels that these teachers give to these images.
+
+    Args:
+        image_store: a tfpipeline.image_store.ImageStore.
+        experts: a sequence of answers.Expert.
+        views: names of the views to store.
+        k: answers to keep; all classes where they are fewer.
+        shard_size: images per shard.
+        precision: the arithmetic of the teachers.
+    """
+    teacher = experts[0].teacher
+    return LabelSpec(
+        dataset=image_store.fingerprint,
+        images_sha256=image_store.description["files"]["images.npy"],
+        names_sha256=image_store.description["files"]["names.txt"],
+        count=len(image_store),
+        shard_size=shard_size,
+        teachers=tuple(
+            {**expert.teacher.describe(), "interpolation": expert.interpolation, "weight": expert.weight}
+            for expert in experts
+        ),
+        classes=teacher.classes,
+        class_names=teacher.class_names or (),
+        top_k=min(k, teacher.classes),
+        views=tuple(views),
+        precision=precision,
+    )
+
+
+def label(
+    images: np.ndarray,
+    store: LabelStore,
+    ranges: collections.abc.Sequence[tuple[int, int]],
+    answer: collections.abc.Callable[[np.ndarray], Labels],
+    batch_size: int,
+    stop,
+    console=SILENT,
+) -> int:
+    """Labels the given ranges of images.
+
+    While one batch is answered, the next one is read; while one shard is answered, the last one is written.
+
+    Args:
+        images: uint8 (N, H, W, 3), memory-mapped.
+        store: where the shards go.
+        ranges: (first, last) of the shards to make.
+        answer: images -> Labels, as answers.Answerer.
+        batch_size: images per call of `answer`. Batches do not reach over the end of a shard, so that a shard's labels
+            do not depend on where the work began.
+        stop: a StopRequest, heard between shards.
+        console: where progress goes.
+
+    Returns:
+        Number of images labeled.
+
+    Raises:
+        Stopped: a signal came; the finished shards are on disk.
+    """
+    total = sum(last - first for first, last in ranges)
+    already = len(images) - total
+    with (
+        console.bar("labeling", len(images), "image", done=already) as advance,
+        concurrent.futures.ThreadPoolExecutor(1) as writer,
+    ):
+        written = None
+        batches = _read_ahead(images, ranges, batch_size)
+        for (first, last), group in itertools.groupby(batches, key=lambda item: item[0]):
+            parts = []
+            for _, batch in group:
+                parts.append(answer(batch))
+                advance(len(batch))
+            if written:
+                written.result()
+            written = writer.submit(store.write_shard, first, last, _concatenate(parts))
+            if stop.requested:
+                written.result()
+            stop.raise_if_requested("the finished shards are saved")
+        if written:
+            written.result()
+    return total
+
+
+def _read_ahead(images, ranges, batch_size):
+    """((first, last) of the shard, batch) one after another; the next batch is read while one is in use."""
+    slices = (
+        (reached, slice(start, min(start + batch_size, reached[1])))
+        for reached in ranges
+        for start in range(*reached, batch_size)
+    )
+    with concurrent.futures.ThreadPoolExecutor(1) as reader:
+        pending = None
+        for reached, part in slices:
+            upcoming = reached, reader.submit(np.array, images[part])
+            if pending:
+                yield pending[0], pending[1].result()
+            pending = upcoming
+        if pending:
+            yield pending[0], pending[1].result()
+
+
+def _concatenate(parts):
+    columns = zip(*((part.top_k, part.log_probs, part.log_tail) for part in parts), strict=True)
+    return Labels(*map(np.concatenate, columns))

@@ -1,0 +1,27 @@
+"""What a loader of teachers hands over: a function of images and what is known about it."""
+
+import collections.abc
+import dataclasses
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A pretrained classifier before it is known how it is to be fed and read.
+
+    Attributes:
+        call: images in the network's own range, float32 (B, size, size, 3) -> answers (B, n); traceable by tf.function.
+        size: height and width of its input in pixels, or None when it takes any.
+        range: the range of its input, one of feeding.RANGES, or None when nothing tells it.
+        range_reason: what tells it, for the person at the terminal.
+        weights_sha256: hash of its weights, in hexadecimal.
+        owner: the object that keeps the weights alive.
+    """
+
+    call: collections.abc.Callable[[tf.Tensor], tf.Tensor]
+    size: int | None
+    range: str | None
+    range_reason: str
+    weights_sha256: str
+    owner: object
