@@ -123,6 +123,7 @@ class Convolution(Product):
         strides: (S, T), or one int for both.
         padding: "same", "valid", or ((top, bottom), (left, right)).
         use_bias: whether there is b.
+        method: "auto", or a way to compute it: see `models.gradients.convolution.convolution`.
         kernel_initializer: of K, (P, Q, C, F).
         **kwargs: of `keras.layers.Layer`.
 
@@ -137,6 +138,7 @@ class Convolution(Product):
         strides=1,
         padding="same",
         use_bias=True,
+        method="auto",
         kernel_initializer="he_normal",
         **kwargs,
     ):
@@ -144,6 +146,7 @@ class Convolution(Product):
         self.kernel_size = pair(kernel_size, "kernel_size")
         self.strides = pair(strides, "strides")
         self.padding = padding if isinstance(padding, str) else tuple(map(tuple, padding))
+        self.method = method
 
     def build(self, input_shape):
         """Makes the weights for inputs of the given shape."""
@@ -151,7 +154,7 @@ class Convolution(Product):
 
     def call(self, inputs):
         """(B, H', W', F)."""
-        return self.with_bias(convolution(inputs, self.kernel_for(inputs), self.strides, self.padding))
+        return self.with_bias(convolution(inputs, self.kernel_for(inputs), self.strides, self.padding, self.method))
 
     def get_config(self):
         """The constructor's arguments."""
@@ -160,6 +163,7 @@ class Convolution(Product):
             "kernel_size": self.kernel_size,
             "strides": self.strides,
             "padding": self.padding,
+            "method": self.method,
         }
 
 

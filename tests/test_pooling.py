@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from models.gradients.global_pooling import global_max_pooling, global_mean_pooling
 from models.gradients.max_pooling import max_pooling
 from models.gradients.mean_pooling import mean_pooling
-from models.gradients.windows import paddings
+from models.gradients.windows import windows_on
 
 POOLS = {
     "max": (max_pooling, oracles.max_pooling, oracles.max_pooling_gradient),
@@ -51,7 +51,7 @@ def test_equals_loops(name, distinct, geometry):
     ours, loops, loops_gradient = POOLS[name]
     random = np.random.default_rng(0)
     images = random.standard_normal(shape) if distinct else random.integers(-1, 1, shape).astype(float)
-    both = paddings(images, window, strides, padding)
+    both = windows_on(images.shape, window, strides, padding).padding
     result, cotangent, gradient = value_and_gradient(lambda x: ours(x, window, strides, padding), images)
     np.testing.assert_allclose(result, loops(images, window, strides, both), atol=1e-10)
     oracles.assert_gradient(gradient, loops_gradient(images, cotangent, window, strides, both), 1e-10)
@@ -77,7 +77,7 @@ def test_first_of_equal_elements_gets_the_gradient_on_every_engine(dtype, compil
     images = np.random.default_rng(0).integers(0, 2, (2, 6, 8, 16)).astype(float)
     pool = tf.function(lambda x: max_pooling(x, window, strides, padding), jit_compile=compiled)
     _, cotangent, gradient = value_and_gradient(pool, images.astype(dtype.as_numpy_dtype))
-    geometry = (window,) * 2, (strides,) * 2, paddings(images, (window,) * 2, (strides,) * 2, padding)
+    geometry = (window,) * 2, (strides,) * 2, windows_on(images.shape, (window,) * 2, (strides,) * 2, padding).padding
     expected = oracles.max_pooling_gradient(images, cotangent, *geometry)
     oracles.assert_gradient(tf.cast(gradient, tf.float64), expected, 1e-6 if dtype != tf.bfloat16 else 2e-2)
 
@@ -89,7 +89,7 @@ def test_unknown_sizes_and_bfloat16(name):
     pool = tf.function(lambda x: POOLS[name][0](x, 3, 2, "same"), input_signature=[spec])
     result, cotangent, gradient = value_and_gradient(pool, tf.cast(images, tf.bfloat16))
     rounded = np.array(tf.cast(tf.cast(images, tf.bfloat16), tf.float64))
-    geometry = (3, 3), (2, 2), paddings(images, (3, 3), (2, 2), "same")
+    geometry = (3, 3), (2, 2), windows_on(images.shape, (3, 3), (2, 2), "same").padding
     oracles.assert_gradient(tf.cast(result, tf.float64), POOLS[name][1](rounded, *geometry), 2e-2)
     oracles.assert_gradient(tf.cast(gradient, tf.float64), POOLS[name][2](rounded, cotangent, *geometry), 2e-2)
 
@@ -115,7 +115,7 @@ def test_global_pools_gradients_equal_finite_differences():
 
 def test_wrong_geometries_are_named():
     images = tf.zeros((1, 2, 5, 3))
-    with pytest.raises(ValueError, match=r"window of 3x3 does not fit into images of 2x5"):
+    with pytest.raises(ValueError, match=r"windows of 3x3 do not fit into images of 2x5"):
         max_pooling(images, 3)
     with pytest.raises(ValueError, match=r"padding \(\(2, 0\), \(0, 0\)\) leaves a pool of 2x2 outside"):
         mean_pooling(images, 2, padding=((2, 0), (0, 0)))

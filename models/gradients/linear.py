@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from models.gradients.windows import check_channels, dimensions
+from models.gradients.windows import check_channels, dimensions, rows
 
 
 def linear(inputs, kernel):
@@ -21,16 +21,15 @@ def linear(inputs, kernel):
         ValueError: the inputs' last axis is not D.
     """
     check_channels(inputs, kernel)
-    rows = tf.reshape(inputs, (-1, inputs.shape[-1]))
-    return tf.reshape(_linear(rows, kernel), [*dimensions(inputs)[:-1], kernel.shape[-1]])
+    return tf.reshape(_product(rows(inputs), kernel), (*dimensions(inputs)[:-1], kernel.shape[-1]))
 
 
 @tf.custom_gradient
-def _linear(rows, kernel):
+def _product(inputs, kernel):
     def gradient(g):
-        return tf.matmul(g, kernel, transpose_b=True), tf.matmul(rows, g, transpose_a=True)
+        return tf.matmul(g, kernel, transpose_b=True), tf.matmul(inputs, g, transpose_a=True)
 
-    return tf.matmul(rows, kernel), gradient
+    return tf.matmul(inputs, kernel), gradient
 
 
 @tf.custom_gradient

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from models.gradients.windows import inner, pad_images, paddings, pair
+from models.gradients.windows import dimensions, pair, pools_on
 
 
 def max_pooling(images, window, strides=None, padding="valid"):
@@ -24,17 +24,17 @@ def max_pooling(images, window, strides=None, padding="valid"):
     """
     window = pair(window, "window")
     strides = window if strides is None else pair(strides, "strides")
-    both = paddings(images, window, strides, padding, inside=True)
+    windows = pools_on(dimensions(images), window, strides, padding)
     options = {"ksize": (1, *window, 1), "strides": (1, *strides, 1), "padding": "VALID"}
 
     @tf.custom_gradient
     def pooled(images):
-        padded = pad_images(images, both, images.dtype.min)
+        padded = windows.pad(images, images.dtype.min)
         largest = tf.raw_ops.MaxPool(input=padded, **options)
 
         def gradient(g):
             padded_gradient = tf.raw_ops.MaxPoolGrad(orig_input=padded, orig_output=largest, grad=g, **options)
-            return inner(padded_gradient, both, images)
+            return windows.crop(padded_gradient)
 
         return largest, gradient
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from models.gradients.windows import dimensions, inner, is_unpadded, output_length, pad_images, paddings, pair
+from models.gradients.windows import dimensions, pair, pools_on
 
 
 def mean_pooling(images, window, strides=None, padding="valid"):
@@ -23,7 +23,7 @@ def mean_pooling(images, window, strides=None, padding="valid"):
     """
     window = pair(window, "window")
     strides = window if strides is None else pair(strides, "strides")
-    both = paddings(images, window, strides, padding, inside=True)
+    windows = pools_on(dimensions(images), window, strides, padding)
     options = {"ksize": (1, *window, 1), "strides": (1, *strides, 1), "padding": "VALID"}
 
     # 1. Over the zero-padded image, the primitive gives a[h,w] = sum_pq x / (PQ), so y = a r with r[h,w] = PQ / n[h,w].
@@ -31,32 +31,28 @@ def mean_pooling(images, window, strides=None, padding="valid"):
     # 3. What the zeros around the image get is dropped.
     @tf.custom_gradient
     def pooled(images):
-        padded = pad_images(images, both, 0)
-        ratio = _ratio(images, window, strides, both)
+        padded = windows.pad(images)
+        ratio = _ratio(windows, images.dtype)
 
         def gradient(g):
             padded_gradient = tf.raw_ops.AvgPoolGrad(orig_input_shape=tf.shape(padded), grad=g * ratio, **options)
-            return inner(padded_gradient, both, images)
+            return windows.crop(padded_gradient)
 
         return tf.raw_ops.AvgPool(value=padded, **options) * ratio, gradient
 
     return pooled(images)
 
 
-def _ratio(images, window, strides, both):
-    """r[h,w] = PQ / n[h,w], (H', W', 1); 1 without padding. n is the product of one count per axis."""
-    if is_unpadded(both):
-        return tf.ones((), images.dtype)
-    _, height, width, _ = dimensions(images)
-    rows, columns = (
-        _inside(length, size, stride, pad)
-        for length, size, stride, pad in zip((height, width), window, strides, both, strict=True)
-    )
+def _ratio(windows, dtype):
+    """r[h,w] = PQ / n[h,w], (H', W', 1); 1 without padding. n is the product of a count per axis."""
+    if not windows.is_padded:
+        return tf.ones((), dtype)
+    rows, columns = map(_inside, windows.output, windows.strides, windows.padding, windows.size, windows.image)
     places = rows[:, None, None] * columns[None, :, None]
-    return tf.cast(window[0] * window[1] / places, images.dtype)
+    return tf.cast(windows.size[0] * windows.size[1] / places, dtype)
 
 
-def _inside(length, window, stride, pad):
-    """How many places of each window along an axis are inside the image, (L',) int32."""
-    first = tf.range(output_length(length, window, stride, pad)) * stride - pad[0]
-    return tf.minimum(first + window, length) - tf.maximum(first, 0)
+def _inside(count, stride, ends, size, length):
+    """How many places of each window along an axis are inside the images, (count,) int32."""
+    first = tf.range(count) * stride - ends[0]
+    return tf.minimum(first + size, length) - tf.maximum(first, 0)

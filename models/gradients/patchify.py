@@ -12,7 +12,7 @@ kernel as (PPC, F), is the same numbers in the same order.
 
 import tensorflow as tf
 
-from models.gradients.windows import check_channels, dimensions
+from models.gradients.windows import check_channels, dimensions, rows
 
 
 def patches(images, size):
@@ -74,17 +74,17 @@ def patchify(images, kernel):
     check_channels(images, kernel)
     size = _patch_size(kernel)
     _, height, width, _ = dimensions(images)
-    rows, filters = _matrices(patches(images, size), kernel)
+    matrix, filters = rows(patches(images, size)), rows(kernel)
 
     # 1. y = M_X F_all is a product, so with G = g as (BN, F):  dL/dF_all = M_X^T G  and  dL/dM_X = G F_all^T.
     # 2. M_X holds every pixel once, so dL/dx is dL/dM_X with its elements put back where they came from: no sum.
     # 3. Where L is a mean over the batch, g carries its 1/B, and so do both gradients.
     def gradient(g):
-        g = tf.reshape(g, (-1, kernel.shape[-1]))
+        g = rows(g)
         images_gradient = images_of(tf.matmul(g, filters, transpose_b=True), height, width, size)
-        return images_gradient, tf.reshape(tf.matmul(rows, g, transpose_a=True), kernel.shape)
+        return images_gradient, tf.reshape(tf.matmul(matrix, g, transpose_a=True), kernel.shape)
 
-    return tf.reshape(tf.matmul(rows, filters), (-1, height // size, width // size, kernel.shape[-1])), gradient
+    return tf.reshape(tf.matmul(matrix, filters), (-1, height // size, width // size, kernel.shape[-1])), gradient
 
 
 @tf.custom_gradient
@@ -106,18 +106,13 @@ def patches_product(patches, kernel):
         raise ValueError(
             f"patches have {patches.shape[-1]} numbers, but the kernel of shape {tuple(kernel.shape)} takes {taken}"
         )
-    rows, filters = _matrices(patches, kernel)
+    matrix = rows(patches)
 
     def gradient(g):
-        g = tf.reshape(g, (-1, kernel.shape[-1]))
-        return None, tf.reshape(tf.matmul(rows, g, transpose_a=True), kernel.shape)
+        g = rows(g)
+        return None, tf.reshape(tf.matmul(matrix, g, transpose_a=True), kernel.shape)
 
-    return tf.reshape(tf.matmul(rows, filters), (-1, dimensions(patches)[1], kernel.shape[-1])), gradient
-
-
-def _matrices(patches, kernel):
-    """(M_X as (BN, PPC), F_all as (PPC, F))."""
-    return tf.reshape(patches, (-1, patches.shape[-1])), tf.reshape(kernel, (-1, kernel.shape[-1]))
+    return tf.reshape(tf.matmul(matrix, rows(kernel)), (-1, dimensions(patches)[1], kernel.shape[-1])), gradient
 
 
 def _patch_size(kernel):

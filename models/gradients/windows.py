@@ -1,4 +1,8 @@
-"""Where the windows of a kernel or a pool lie on an image: strides, padding and the size of what comes out."""
+"""Where the windows of a kernel or a pool lie on images, and what each of their places sees."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable
 
 import tensorflow as tf
 
@@ -22,114 +26,174 @@ def pair(value, name):
     Raises:
         ValueError: it is neither, or not positive.
     """
-    numbers = (value, value) if isinstance(value, int) else tuple(value)
+    numbers = tuple(value) if isinstance(value, Iterable) else (value, value)
     if len(numbers) != 2 or any(not isinstance(number, int) or number < 1 for number in numbers):
         raise ValueError(f"{name} must be a positive integer or two of them, got {value!r}")
     return numbers
 
 
-def pads(length, window, stride, padding):
-    """(before, after): how many zeros stand at the two ends of an axis.
+def rows(tensor):
+    """The matrix (n, C) whose rows are the vectors along the last axis of a tensor (..., C)."""
+    return tf.reshape(tensor, (-1, tensor.shape[-1]))
 
-    With "same", ceil(length / stride) windows fit, and the odd zero stands at the end, as everywhere in TensorFlow.
+
+def check_channels(inputs, kernel):
+    """Raises ValueError unless the inputs have as many channels as the kernel takes.
 
     Args:
-        length: of the image along the axis, an int or a scalar int32 tensor.
-        window: length of the window.
-        stride: distance between two windows.
-        padding: "same", "valid", or (before, after).
+        inputs: (..., C).
+        kernel: (..., C, F).
     """
-    if padding == "valid":
-        return 0, 0
-    if padding != "same":
-        return tuple(padding)
+    if inputs.shape[-1] != kernel.shape[-2]:
+        raise ValueError(
+            f"inputs of shape {tuple(inputs.shape)} have {inputs.shape[-1]} channels, "
+            f"but the kernel of shape {tuple(kernel.shape)} takes {kernel.shape[-2]}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """The windows on images (B, H, W, C): window (h,w) sees the place (hS+p-top, wT+q-left) of the image at its (p,q).
+
+    Lengths of images, and padding that depends on them, are scalar tensors where the graph is built for any size.
+
+    Attributes:
+        image: (H, W).
+        size: (P, Q).
+        strides: (S, T).
+        padding: ((top, bottom), (left, right)).
+    """
+
+    image: tuple
+    size: tuple
+    strides: tuple
+    padding: tuple
+
+    @property
+    def output(self):
+        """(H', W'), how many windows there are: H' = floor((H + top + bottom - P) / S) + 1."""
+        return tuple(
+            (length - size) // stride + 1
+            for length, size, stride in zip(self.padded, self.size, self.strides, strict=True)
+        )
+
+    @property
+    def padded(self):
+        """(top + H + bottom, left + W + right)."""
+        return tuple(length + sum(ends) for length, ends in zip(self.image, self.padding, strict=True))
+
+    @property
+    def places(self):
+        """All (p,q) of a window, row by row."""
+        return itertools.product(range(self.size[0]), range(self.size[1]))
+
+    @property
+    def is_padded(self):
+        """Whether there is, or may be, anything around the images."""
+        return any(not isinstance(length, int) or length for ends in self.padding for length in ends)
+
+    def pad(self, images, value=0):
+        """x', (B, top + H + bottom, left + W + right, C): the images with `value` around them."""
+        if not self.is_padded:
+            return images
+        return tf.pad(images, ((0, 0), *self.padding, (0, 0)), constant_values=tf.cast(value, images.dtype))
+
+    def crop(self, padded):
+        """The part of x' that is the images: the inverse of `pad`, and what turns dL/dx' into dL/dx."""
+        if not self.is_padded:
+            return padded
+        (top, _), (left, _) = self.padding
+        return padded[:, top : top + self.image[0], left : left + self.image[1]]
+
+    def seen(self, padded, place):
+        """s[b,h,w,c] = x'[b,hS+p,wT+q,c], (B, H', W', C): what all windows see at one of their places.
+
+        Args:
+            padded: x'.
+            place: (p, q).
+        """
+        (top, bottom, down), (left, right, across) = self._slices(place)
+        return padded[:, top:bottom:down, left:right:across]
+
+    def put_back(self, values, place):
+        """x', zeros but for x'[b,hS+p,wT+q,c] = s[b,h,w,c]: `seen` transposed, so its gradient.
+
+        Args:
+            values: s, (B, H', W', C).
+            place: (p, q).
+        """
+        batch, _, _, channels = dimensions(values)
+        (top, bottom, down), (left, right, across) = self._slices(place)
+        return tf.raw_ops.StridedSliceGrad(
+            shape=(batch, *self.padded, channels),
+            begin=(0, top, left, 0),
+            end=(batch, bottom, right, channels),
+            strides=(1, down, across, 1),
+            dy=values,
+        )
+
+    def _slices(self, place):
+        """(start, stop, step) of the rows and of the columns that all windows see at a place."""
+        return tuple(
+            (first, first + (count - 1) * stride + 1, stride)
+            for first, count, stride in zip(place, self.output, self.strides, strict=True)
+        )
+
+
+def windows_on(shape, size, strides, padding):
+    """The windows of a kernel on images.
+
+    Args:
+        shape: of the images, (B, H, W, C), as `dimensions` gives it.
+        size: (P, Q).
+        strides: (S, T).
+        padding: "same", "valid", or ((top, bottom), (left, right)). With "same", ceil(H / S) windows fit, and the odd
+            zero stands at the end, as everywhere in TensorFlow.
+
+    Raises:
+        ValueError: the padding is none of these, or no window fits into the padded images.
+    """
+    image = tuple(shape[1:3])
+    if padding == "same":
+        padding = tuple(map(_same, image, size, strides))
+    elif padding == "valid":
+        padding = ((0, 0), (0, 0))
+    windows = Windows(image, tuple(size), tuple(strides), _checked(padding))
+    for length, window in zip(windows.padded, size, strict=True):
+        if isinstance(length, int) and length < window:
+            raise ValueError(
+                f"windows of {size[0]}x{size[1]} do not fit into images of {image[0]}x{image[1]} "
+                f"with padding {windows.padding}"
+            )
+    return windows
+
+
+def pools_on(shape, size, strides, padding):
+    """The windows of a pool on images: as `windows_on`, and each window holds a place of the image.
+
+    Raises:
+        ValueError: as `windows_on`, or padding as long as the pool, of which a window would see nothing else.
+    """
+    windows = windows_on(shape, size, strides, padding)
+    if not isinstance(padding, str) and any(
+        max(ends) >= length for ends, length in zip(windows.padding, size, strict=True)
+    ):
+        raise ValueError(f"padding {windows.padding} leaves a pool of {size[0]}x{size[1]} outside of the images")
+    return windows
+
+
+def _same(length, window, stride):
+    """(before, after) along an axis, so that ceil(length / stride) windows fit."""
+    if stride == 1:
+        return (window - 1) // 2, window // 2
     needed = (-(-length // stride) - 1) * stride + window - length
     total = max(needed, 0) if isinstance(needed, int) else tf.maximum(needed, 0)
     return total // 2, total - total // 2
 
 
-def paddings(images, window, strides, padding, inside=False):
-    """((top, bottom), (left, right)) of images (B, H, W, C), ints where H and W are known.
-
-    Args:
-        images: (B, H, W, C).
-        window: (height, width) of the window.
-        strides: (vertical, horizontal).
-        padding: "same", "valid", or ((top, bottom), (left, right)).
-        inside: whether each window must hold a place inside the image, as a pool needs it.
-
-    Raises:
-        ValueError: the padding is none of these, or a window is larger than the padded image.
-    """
-    if padding not in ("same", "valid"):
-        padding = _explicit(padding)
-        if inside and any(max(side) >= size for side, size in zip(padding, window, strict=True)):
-            raise ValueError(f"padding {padding} leaves a pool of {window[0]}x{window[1]} outside of the image")
-    vertical, horizontal = (padding, padding) if isinstance(padding, str) else padding
-    _, height, width, _ = dimensions(images)
-    both = pads(height, window[0], strides[0], vertical), pads(width, window[1], strides[1], horizontal)
-    for length, size, (before, after) in zip((height, width), window, both, strict=True):
-        if isinstance(length, int) and length + before + after < size:
-            raise ValueError(
-                f"a window of {window[0]}x{window[1]} does not fit into images of {height}x{width} with padding {both}"
-            )
-    return both
-
-
-def _explicit(padding):
-    """The padding as a pair of pairs of ints."""
-    if not isinstance(padding, str):
-        sides = tuple(tuple(side) for side in padding)
-        if [len(side) for side in sides] == [2, 2] and all(n >= 0 for side in sides for n in side):
-            return sides
-    raise ValueError(f'padding must be "same", "valid" or ((top, bottom), (left, right)), got {padding!r}')
-
-
-def is_unpadded(both):
-    """Whether the padding ((top, bottom), (left, right)) is known to be nothing when the graph is built."""
-    return all(isinstance(zeros, int) and zeros == 0 for side in both for zeros in side)
-
-
-def pad_images(images, both, value):
-    """The images with `value` around them.
-
-    Args:
-        images: (B, H, W, C).
-        both: ((top, bottom), (left, right)).
-        value: a number.
-    """
-    if is_unpadded(both):
-        return images
-    return tf.pad(images, ((0, 0), *both, (0, 0)), constant_values=tf.cast(value, images.dtype))
-
-
-def inner(padded, both, images):
-    """What stands at the places of the images after `pad_images`: its inverse, and its gradient.
-
-    Args:
-        padded: (B, top + H + bottom, left + W + right, C).
-        both: ((top, bottom), (left, right)).
-        images: the images, (B, H, W, C), for their shape.
-    """
-    if is_unpadded(both):
-        return padded
-    return tf.slice(padded, (0, both[0][0], both[1][0], 0), tf.shape(images))
-
-
-def output_length(length, window, stride, pad):
-    """How many windows fit: floor((length + before + after - window) / stride) + 1."""
-    return (length + pad[0] + pad[1] - window) // stride + 1
-
-
-def check_channels(images, kernel):
-    """Raises ValueError unless the images have as many channels as the kernel takes.
-
-    Args:
-        images: (..., C).
-        kernel: (..., C, F).
-    """
-    if images.shape[-1] != kernel.shape[-2]:
-        raise ValueError(
-            f"inputs of shape {tuple(images.shape)} have {images.shape[-1]} channels, "
-            f"but the kernel of shape {tuple(kernel.shape)} takes {kernel.shape[-2]}"
-        )
+def _checked(padding):
+    """The padding as a pair of pairs."""
+    sides = () if isinstance(padding, str) else tuple(map(tuple, padding))
+    if [len(ends) for ends in sides] != [2, 2] or any(isinstance(n, int) and n < 0 for ends in sides for n in ends):
+        raise ValueError(f'padding must be "same", "valid" or ((top, bottom), (left, right)), got {padding!r}')
+    return sides
