@@ -1,0 +1,156 @@
+"""Teachers from SavedModels: how they are called, fed and read, on small ones whose answers NumPy knows."""
+
+import http.server
+import io
+import tarfile
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_teachers import MeanColors, log_softmax, mean_color_logits, pictures, save_hub_module
+
+from labeling import teachers
+from tfpipeline.errors import FlagError, UserError
+
+
+def unit_logits(classes):
+    return mean_color_logits(pictures(size=16) / 255, classes)
+
+
+def check(teacher, expected):
+    answered = teacher.log_probs(tf.cast(pictures(size=16), tf.float32))
+    np.testing.assert_allclose(answered, expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def hub_module(tmp_path_factory):
+    return save_hub_module(tmp_path_factory.mktemp("hub") / "module", classes=5)
+
+
+def test_hub_convention_is_called_without_training_and_fed_0_to_1(hub_module):
+    teacher = teachers.load(str(hub_module))
+    assert (teacher.size, teacher.classes, teacher.name) == (16, 5, "module")
+    assert "range 0..1 (the TF-Hub convention), logits over 5 classes" in teacher.note
+    check(teacher, log_softmax(unit_logits(5)))
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_background_of_1001_is_dropped(tmp_path, softmax):
+    teacher = teachers.load(str(save_hub_module(tmp_path / "m", classes=1001, softmax=softmax)))
+    assert teacher.classes == 1000
+    assert teacher.feeding.output == ("probabilities" if softmax else "logits")
+    assert "output 0 (background) dropped" in teacher.note
+    check(teacher, log_softmax(unit_logits(1001)[:, 1:]))
+
+
+def test_1000_logits_are_all_classes(tmp_path):
+    teacher = teachers.load(str(save_hub_module(tmp_path / "m", classes=1000)))
+    assert not teacher.feeding.background
+    check(teacher, log_softmax(unit_logits(1000)))
+
+
+def test_signature_alone(tmp_path):
+    module = MeanColors(5)
+    function = tf.function(lambda inputs: {"answers": module(inputs)}, input_signature=[module.signature])
+    plain = tf.Module()
+    plain.inner = module
+    tf.saved_model.save(plain, str(tmp_path / "m"), signatures=function.get_concrete_function())
+    check(teachers.load(str(tmp_path / "m")), log_softmax(unit_logits(5)))
+
+
+def test_keras_export(tmp_path):
+    model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(4)])
+    model.export(str(tmp_path / "m"), verbose=False)
+    expected = log_softmax(np.asarray(model(pictures(size=16) / np.float32(255))))
+    check(teachers.load(str(tmp_path / "m")), expected)
+
+
+def test_a_person_may_know_better(hub_module):
+    teacher = teachers.load(str(hub_module), range="tf", size=16, classes=4)
+    check(teacher, log_softmax(mean_color_logits(pictures(size=16) / 127.5 - 1, 5)[:, 1:]))
+    assert "range tf (as told)" in teacher.note
+
+
+def test_fingerprint_is_of_weights_and_feeding(tmp_path, hub_module):
+    fingerprint = teachers.load(str(hub_module)).fingerprint
+    assert teachers.load(str(hub_module)).fingerprint == fingerprint
+    assert teachers.load(str(hub_module), range="tf").fingerprint != fingerprint
+    other = save_hub_module(tmp_path / "other", classes=5, seed=1)
+    assert teachers.load(str(other)).fingerprint != fingerprint
+
+
+def test_a_size_that_any_fits_must_be_told(tmp_path):
+    directory = str(save_hub_module(tmp_path / "m", classes=5, size=None))
+    with pytest.raises(FlagError, match="images of any size; give --teacher-size"):
+        teachers.load(directory)
+    assert teachers.load(directory, size=16).size == 16
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 32}, "takes images of 16 pixels, not --teacher-size 32"),
+        ({"classes": 7}, "answers 5 numbers, which cannot be --teacher-classes 7"),
+    ],
+)
+def test_flags_that_contradict_the_network(hub_module, options, message):
+    with pytest.raises(FlagError, match=message):
+        teachers.load(str(hub_module), **options)
+
+
+def test_what_is_no_teacher(tmp_path):
+    with pytest.raises(UserError, match="nowhere does not exist; give a SavedModel directory"):
+        teachers.load(str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"has no saved_model\.pb"):
+        teachers.load(str(tmp_path))
+    (tmp_path / "saved_model.pb").write_bytes(b"no protocol buffer")
+    with pytest.raises(UserError, match="does not load as a SavedModel"):
+        teachers.load(str(tmp_path))
+
+
+def test_a_savedmodel_that_is_no_classifier(tmp_path):
+    adder = tf.Module()
+    adder.__call__ = tf.function(lambda a, b: a + b, input_signature=[tf.TensorSpec(()), tf.TensorSpec(())])
+    tf.saved_model.save(adder, str(tmp_path / "adder"))
+    with pytest.raises(UserError, match="cannot be called on images alone"):
+        teachers.load(str(tmp_path / "adder"))
+    blur = tf.Module()
+    blur.__call__ = tf.function(lambda x: x, input_signature=[tf.TensorSpec((None, 8, 8, 3))])
+    tf.saved_model.save(blur, str(tmp_path / "blur"))
+    with pytest.raises(UserError, match="one row per image"):
+        teachers.load(str(tmp_path / "blur"))
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """tfhub.dev's protocol: GET /handle?tf-hub-format=compressed answers a tar.gz of the SavedModel."""
+
+    def do_GET(self):
+        if self.path != "/google/tiny/1?tf-hub-format=compressed":
+            self.send_error(403)
+            return
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w:gz") as archive:
+            archive.add(self.server.module, arcname=".")
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(content.getvalue())
+
+    def log_message(self, *_):
+        """Keeps the test's output clean."""
+
+
+def test_a_handle_is_fetched_over_http_into_the_cache(tmp_path, monkeypatch, hub_module):
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        server.module = str(hub_module)
+        threading.Thread(target=server.serve_forever).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        fetched = teachers.load(f"{address}/google/tiny/1")
+        with pytest.raises(UserError, match=r"could not be fetched .*403.*give the directory"):
+            teachers.load(f"{address}/google/other/1")
+        server.shutdown()
+    check(fetched, log_softmax(unit_logits(5)))
+    assert fetched.fingerprint == teachers.load(str(hub_module)).fingerprint
+    assert teachers.load(f"{address}/google/tiny/1").fingerprint == fetched.fingerprint  # From the cache.
