@@ -1,0 +1,86 @@
+"""The state of a training as named arrays and plain values, and back: variables and callbacks."""
+
+import numpy as np
+
+from tfpipeline.errors import UserError
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def named_variables(model, optimizer) -> dict:
+    """Every variable that training changes, by a name that does not depend on what else the process built.
+
+    Args:
+        model: a built keras.Model; its seeds are among its variables.
+        optimizer: a built keras optimizer; moving averages of the weights are among its variables.
+
+    Returns:
+        keras.Variable by name, such as "model/0003/kernel".
+    """
+    owners = {"model": model.variables, "optimizer": optimizer.variables}
+    return {f"{owner}/{i:04d}/{v.name}": v for owner, variables in owners.items() for i, v in enumerate(variables)}
+
+
+def arrays_of(variables: dict) -> dict[str, np.ndarray]:
+    """The values of variables, by the same names."""
+    return {name: np.asarray(variable) for name, variable in variables.items()}
+
+
+def assign(variables: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Gives the variables the values of a checkpoint.
+
+    Raises:
+        UserError: the checkpoint holds other variables, or others in shape or type; nothing was assigned.
+    """
+    theirs = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
+    ours = {name: (tuple(variable.shape), str(variable.dtype)) for name, variable in variables.items()}
+    for name in {**theirs, **ours}:
+        if theirs.get(name) != ours.get(name):
+            raise UserError(
+                f"the checkpoint has {name} as {theirs.get(name)}, this network and optimizer as {ours.get(name)}; "
+                "go on with the version of the program that began the run, or give another --run"
+            )
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+
+
+def state_of_callbacks(callbacks) -> tuple[list[dict], dict[str, np.ndarray]]:
+    """What callbacks remember, such as the best value so far and the epochs without a better one.
+
+    Args:
+        callbacks: keras callbacks; their public attributes that are plain values or arrays count.
+
+    Returns:
+        (plain values, one dict per callback; arrays by name).
+    """
+    plain, arrays = [], {}
+    for number, callback in enumerate(callbacks):
+        values = {name: value for name, value in vars(callback).items() if not name.startswith("_")}
+        values = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+        plain.append({name: value for name, value in values.items() if _is_plain(value)})
+        for name, value in values.items():
+            if _is_list_of_arrays(value):
+                arrays |= {f"callback/{number}/{name}/{place:04d}": array for place, array in enumerate(value)}
+    return plain, arrays
+
+
+def restore_callbacks(callbacks, plain: list[dict], arrays: dict[str, np.ndarray]) -> None:
+    """Gives callbacks what `state_of_callbacks` took from equal ones."""
+    for number, (callback, values) in enumerate(zip(callbacks, plain, strict=True)):
+        for name, value in values.items():
+            setattr(callback, name, value)
+        lists = {}
+        for path, array in arrays.items():
+            _, owner, name, _ = path.split("/")
+            if int(owner) == number:
+                lists.setdefault(name, []).append(array)
+        for name, value in lists.items():
+            setattr(callback, name, value)
+
+
+def _is_plain(value):
+    return isinstance(value, _PLAIN) or (isinstance(value, list) and all(isinstance(part, _PLAIN) for part in value))
+
+
+def _is_list_of_arrays(value):
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(part, np.ndarray) for part in value)
