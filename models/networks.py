@@ -244,11 +244,12 @@ def global_pool_cnn(x, classes, filters_per_layer: tuple[int, ...] = (32, 64, 12
 
 
 @network
-def fast_resnet(x, classes, width: int = 32, stem_strides: int = 0):
+def fast_resnet(x, classes, width: int = 16, stem_strides: int = 0):
     """Our best network for the time it takes: a short residual network that halves the image early.
 
-    After Coleman et al.'s DAWNBench networks: stem, then three levels of conv-BN-ReLU-pool, the first and the last with
-    a residual block, a global max pool and a linear head.
+    After Page's and Coleman et al.'s DAWNBench networks: a stem, then three levels of conv-pool-BN-ReLU, the first and
+    the last with a residual block, a global max pool and a linear head. Pooling before normalization leaves a quarter
+    of the numbers to normalize.
 
     Args:
         x: standardized images.
@@ -256,11 +257,10 @@ def fast_resnet(x, classes, width: int = 32, stem_strides: int = 0):
         width: filters of the stem; the levels have 2, 4 and 8 times as many.
         stem_strides: stride of the stem; 0 chooses 1 up to 32 pixels and 2 above.
     """
-    strides = stem_strides or (1 if x.shape[1] <= 32 else 2)
-    x = _convolution_normalization_activation(x, width, strides=strides)
-    for level, factor in enumerate((2, 4, 8)):
-        x = _convolution_normalization_activation(x, width * factor)
-        x = MaxPooling(2)(x)
-        if level != 1:
+    x = _convolution_normalization_activation(x, width, strides=stem_strides or (1 if x.shape[1] <= 32 else 2))
+    for factor in (2, 4, 8):
+        x = MaxPooling(2)(Convolution(width * factor, 3, use_bias=False)(x))
+        x = Activation("relu")(BatchNormalization()(x))
+        if factor != 4:
             x = ResidualBlock(width * factor)(x)
     return _head(GlobalPooling("max")(x), classes)

@@ -1,0 +1,147 @@
+"""python -m jobs.evaluate: how good a run's network is on images, in figures and pictures."""
+
+import csv
+import dataclasses
+import io
+import pathlib
+
+import numpy as np
+
+from jobs import command
+from jobs.command import flag, required
+from jobs.image_flags import ImageFlags, open_images
+from tfpipeline.errors import UserError
+
+EXAMPLE = "python -m jobs.evaluate --run runs/shapes --images shapes --split valid --labels runs/labels-valid"
+MOST_MISTAKES = 32
+MOST_CLASSES_IN_PICTURE = 200
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ImageFlags):
+    """Evaluates a trained run on a split: accuracy, agreement with the teacher, confusion, calibration, mistakes."""
+
+    run: str = required("run directory of jobs.train, with model.keras", metavar="DIR")
+    labels: str | None = flag(None, "label store of these images, for the agreement with the teacher", metavar="DIR")
+    out: str | None = flag(None, "where tables and pictures go, by default RUN/evaluation", metavar="DIR")
+    flip: bool = flag(False, "average the answers on each image and on its mirror image")
+    batch_size: int = flag(250, "images at a time", metavar="N")
+
+
+def run(config: Config) -> dict:
+    """Evaluates, writes the tables and pictures, and returns the figures."""
+    from tfpipeline import evaluation
+    from tfpipeline.progress import Console
+
+    console = Console(config.quiet)
+    model = load_model(pathlib.Path(config.run))
+    store = open_images(config, console)
+    teacher_top = None if config.labels is None else teacher_answers(config.labels, store, console)
+    answers = evaluation.answer_images(model, store.images, config.batch_size, config.flip, console)
+    out = pathlib.Path(config.out or pathlib.Path(config.run) / "evaluation")
+    out.mkdir(parents=True, exist_ok=True)
+    reference = store.truth if store.has_truth else teacher_top
+    if reference is not None:
+        classes = model.output_shape[-1]
+        names = class_names(store, classes)
+        write_pictures(out, store.images, answers, reference, names, "truth" if store.has_truth else "teacher")
+        write_per_class(out / "per_class.csv", answers, reference, names)
+    figures = evaluation.figures(answers, store.truth, teacher_top)
+    print_table(figures)
+    return {"images": len(store), **figures, "out": str(out), "run": config.run}
+
+
+def load_model(directory: pathlib.Path):
+    """The network of a finished run.
+
+    Raises:
+        UserError: the run has no model.keras, or it does not load.
+    """
+    import keras
+
+    import models.networks  # noqa: F401 - registers the layers that the file names
+
+    path = directory / "model.keras"
+    if not path.is_file():
+        raise UserError(
+            f"{path} is not there: finish the training with python -m jobs.train --run {directory} --resume"
+        )
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (ValueError, OSError, KeyError) as error:
+        raise UserError(f"{path} does not load ({error}); write it again with jobs.train --resume") from error
+
+
+def teacher_answers(labels: str, store, console) -> np.ndarray:
+    """The teacher's most probable class for each image of the store, int64 (N,)."""
+    from labeling import label_store
+
+    stored = label_store.open_labels(labels)
+    note = stored.check_joins(store)
+    if note:
+        console.say(note)
+    return stored.read_all().top_k[:, 0, 0].astype(np.int64)
+
+
+def class_names(store, count: int) -> list[str]:
+    """A short name for each of the classes: the store's where it has as many, else the numbers."""
+    if len(store.classes) != count:
+        return [str(number) for number in range(count)]
+    return [name.split(",")[0] for _, name in store.classes]
+
+
+def confusion(answers, reference, classes: int) -> np.ndarray:
+    """int64 (K, K): how often images of the row's class were answered with the column's."""
+    known = reference >= 0
+    pairs = reference[known].astype(np.int64) * classes + answers.top[known, 0]
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def write_pictures(out, images, answers, reference, names, source) -> None:
+    """Writes confusion.png, reliability.png and mistakes.png: the most confident wrong answers."""
+    from tfpipeline import pictures
+
+    known = reference >= 0
+    wrong = np.flatnonzero(known & (answers.top[:, 0] != reference))
+    worst = wrong[np.argsort(-answers.probability[wrong], kind="stable")][:MOST_MISTAKES]
+    if len(worst):
+        captions = [
+            f"{names[reference[i]]}\n{names[answers.top[i, 0]]} {answers.probability[i]:.0%}" for i in worst.tolist()
+        ]
+        title = f"the most confident mistakes: {source} above, the network's answer below"
+        pictures.save(pictures.contact_sheet(images[worst], captions, title=title), out / "mistakes.png")
+    correct = answers.top[known, 0] == reference[known]
+    diagram = pictures.reliability_diagram(answers.probability[known], correct, title=f"against the {source}")
+    pictures.save(diagram, out / "reliability.png")
+    if len(names) <= MOST_CLASSES_IN_PICTURE:
+        matrix = confusion(answers, reference, len(names))
+        pictures.save(pictures.confusion_matrix(matrix, names, f"against the {source}"), out / "confusion.png")
+
+
+def write_per_class(path, answers, reference, names) -> None:
+    """Writes a csv: class, name, images, right, top1, and what it is most often mistaken for."""
+    from tfpipeline import durable
+
+    matrix = confusion(answers, reference, len(names))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["class_index", "name", "images", "right", "top1", "mistaken_for", "mistakes"])
+    for index, row in enumerate(matrix):
+        images, right = int(row.sum()), int(row[index])
+        others = row.copy()
+        others[index] = 0
+        most = int(others.argmax())
+        mistaken = (names[most], int(others[most])) if others[most] else ("", 0)
+        table.writerow([index, names[index], images, right, f"{right / images:.4f}" if images else "", *mistaken])
+    durable.write_file(path, text.getvalue().encode())
+
+
+def print_table(figures) -> None:
+    """Prints the figures that are known, in percent."""
+    for name, value in figures.items():
+        if value is not None:
+            print(f"{name:>15}  {100 * value:5.1f} %")
+
+
+if __name__ == "__main__":
+    command.main(Config, run, EXAMPLE)
