@@ -1,0 +1,185 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.gradients.patchify import patches
+from models.layers import Convolution, GlobalPooling, Linear, MaxPooling, MeanPooling, Patchify
+
+LAYERS = {
+    "patchify": lambda: Patchify(5, 2),
+    "patchify, first": lambda: Patchify(5, 2, use_bias=False, kernel_initializer="ones", input_gradient=False),
+    "convolution": lambda: Convolution(5, (3, 2), strides=(2, 1)),
+    "convolution, explicit": lambda: Convolution(5, 3, padding=((1, 0), (2, 1)), use_bias=False, method="shifted"),
+    "linear": lambda: Linear(5),
+    "max pooling": lambda: MaxPooling(3, 2, "same"),
+    "mean pooling": lambda: MeanPooling((2, 1), padding=((1, 0), (0, 0))),
+    "global mean": lambda: GlobalPooling(),
+    "global max": lambda: GlobalPooling("max"),
+}
+SHAPE = (2, 6, 4, 3)
+
+
+def images(shape=SHAPE, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def network(policy="float32"):
+    """All layers in one small classifier of 4 classes."""
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((16, 12, 3)),
+            Patchify(6, 2, input_gradient=False, dtype=policy),
+            Convolution(7, 3, dtype=policy),
+            MaxPooling(2, dtype=policy),
+            Convolution(8, 2, padding=((1, 0), (0, 1)), dtype=policy),
+            MeanPooling(2, 1, padding="same", dtype=policy),
+            GlobalPooling("max", dtype=policy),
+            Linear(4, dtype="float32"),
+        ]
+    )
+
+
+def compiled(model, **options):
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.5),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **options,
+    )
+    return model
+
+
+def train(model, epochs):
+    """The losses of some epochs over 32 images, in order."""
+    truth = np.arange(32) % 4
+    inputs = images((32, 16, 12, 3), seed=1) + truth[:, None, None, None]
+    return model.fit(inputs, truth, batch_size=8, epochs=epochs, shuffle=False, verbose=0).history["loss"]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_config_round_trips(name):
+    layer = LAYERS[name]()
+    twin = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(twin) is type(layer)
+    assert twin.get_config() == layer.get_config()
+    layer(images())
+    twin(images())
+    twin.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(twin(images()), layer(images()))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_symbolic_shape_is_the_shape_that_comes_out(name):
+    inputs = keras.Input(SHAPE[1:])
+    assert LAYERS[name]()(inputs).shape[1:] == LAYERS[name]()(images()).shape[1:]
+
+
+@pytest.mark.parametrize(
+    "name, twin",
+    [
+        ("patchify", lambda: keras.layers.Conv2D(5, 2, strides=2)),
+        ("patchify, first", lambda: keras.layers.Conv2D(5, 2, strides=2, use_bias=False)),
+        ("convolution", lambda: keras.layers.Conv2D(5, (3, 2), strides=(2, 1), padding="same")),
+        ("linear", lambda: keras.layers.Dense(5)),
+        ("max pooling", lambda: keras.layers.MaxPooling2D(3, 2, "same")),
+        ("global mean", lambda: keras.layers.GlobalAveragePooling2D()),
+        ("global max", lambda: keras.layers.GlobalMaxPooling2D()),
+    ],
+)
+def test_takes_the_weights_of_the_keras_layer_and_gives_what_it_gives(name, twin):
+    ours, theirs = LAYERS[name](), twin()
+    ours(images()), theirs(images())
+    theirs.set_weights([images(weight.shape, seed=2) for weight in theirs.get_weights()])
+    ours.set_weights(theirs.get_weights())
+    np.testing.assert_allclose(ours(images()), theirs(images()), atol=1e-5)
+
+
+def test_patchify_gives_the_same_for_patches_made_ready():
+    layer = Patchify(5, 2)
+    expected = layer(images())
+    ready = patches(tf.constant(images()), 2)
+    np.testing.assert_array_equal(layer(ready), tf.reshape(expected, (2, 6, 5)))
+    fresh = Patchify(5, 2)
+    fresh(ready)
+    assert fresh.kernel.shape == layer.kernel.shape
+
+
+def test_first_patchify_has_no_input_gradient():
+    inputs = tf.constant(images())
+    gradients = {}
+    for name in ("patchify", "patchify, first"):
+        layer = LAYERS[name]()
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = layer(inputs)
+        gradients[name] = tape.gradient(outputs, [inputs, layer.kernel.value])
+    assert gradients["patchify, first"][0] is None
+    assert gradients["patchify"][0].shape == SHAPE
+    np.testing.assert_allclose(gradients["patchify, first"][1], gradients["patchify"][1], atol=1e-5)
+
+
+def test_saved_and_reloaded_gives_the_same_and_goes_on_training_the_same(tmp_path):
+    model = compiled(network())
+    train(model, 2)
+    model.save(tmp_path / "model.keras")
+    reloaded = keras.saving.load_model(tmp_path / "model.keras")
+    inputs = images((3, 16, 12, 3))
+    np.testing.assert_array_equal(reloaded(inputs), model(inputs))
+    assert train(reloaded, 2) == train(model, 2)
+    for ours, theirs in zip(reloaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_learns(policy, jit_compile):
+    model = compiled(network(policy), jit_compile=jit_compile)
+    losses = train(model, 12)
+    assert losses[-1] < losses[0] / 2
+    assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
+
+
+def test_exported_model_gives_the_same(tmp_path):
+    model = network()
+    model.export(tmp_path / "exported", verbose=False)
+    exported = tf.saved_model.load(tmp_path / "exported")
+    inputs = images((3, 16, 12, 3))
+    np.testing.assert_allclose(exported.serve(inputs), model(inputs), atol=1e-5)
+
+
+def test_unknown_image_size():
+    model = keras.Sequential(
+        [keras.Input((None, None, 3)), Convolution(4, 3, 2), MaxPooling(2, padding="same"), GlobalPooling(), Linear(2)]
+    )
+    for size in ((8, 8), (9, 5), (1, 1)):
+        assert model(images((2, *size, 3))).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "name, given, taken", [("patchify", 20, 12), ("convolution", 5, 3), ("linear", 5, 3), ("patchify, first", 20, 12)]
+)
+def test_other_channels_than_built_for_are_named(name, given, taken):
+    layer = LAYERS[name]()
+    layer(images())
+    with (
+        pytest.raises(ValueError, match=rf"{given}.*{taken}")
+        if name == "patchify, first"
+        else pytest.raises(ValueError, match=r"have 5 channels.*takes 3")
+    ):
+        layer(images((2, 6, 4, 5)))
+
+
+def test_other_wrong_values_are_named():
+    with pytest.raises(ValueError, match="Linear needs a positive number of filters, got 0"):
+        Linear(0)
+    with pytest.raises(ValueError, match=r"3x3 do not tile images of shape \(2, 6, 4, 3\)"):
+        Patchify(5, 3)(images())
+    with pytest.raises(ValueError, match=r'the mode of GlobalPooling is "mean" or "max", got \'median\''):
+        GlobalPooling("median")
+    with pytest.raises(ValueError, match=r"patches of length 7 are not 2x2 pixels"):
+        Patchify(5, 2)(images((2, 3, 7)))
+    with pytest.raises(ValueError, match=r"windows of 7x7 do not fit into images of 6x4"):
+        MaxPooling(7)(images())
+    with pytest.raises(ValueError, match=r"pool_size must be a positive integer or two of them, got 2.5"):
+        MeanPooling(2.5)
