@@ -1,0 +1,228 @@
+"""The labeling command as people run it: figures, going on after kills, and one line for wrong input."""
+
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_teachers import save_hub_module
+
+from jobs import command, label_imagenet64
+from labeling import feeding, interpolation
+from labeling.label_store import open_labels
+
+ROOT = pathlib.Path(__file__).parents[1]
+IMAGES, SHARDS = 120, 60
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["labeling.answers", "labeling.saved_models", "jobs.label_imagenet64"])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a tiny teacher of 64-pixel images and the cache of the images."""
+    directory = tmp_path_factory.mktemp("place")
+    save_hub_module(directory / "teacher", classes=12, size=64)
+    return directory
+
+
+def flags(place, out, **changed):
+    """The command's arguments; `None` leaves a flag out."""
+    values = {
+        "images": "shapes",
+        "limit": IMAGES,
+        "cache": place / "cache",
+        "teacher": place / "teacher",
+        "out": out,
+        "shard-size": IMAGES // SHARDS,
+        "batch-size": 2,
+        **changed,
+    }
+    return [str(part) for name, value in values.items() if value is not None for part in (f"--{name}", value)]
+
+
+def config_of(place, out, **changed):
+    return command.parse(label_imagenet64.Config, flags(place, out, **changed), "label", "")
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """The store of an undisturbed run, and its figures."""
+    figures = label_imagenet64.run(config_of(place, place / "whole"))
+    return contents(place / "whole"), figures
+
+
+def kill_when(process_id, is_alive, out, shards):
+    """SIGKILLs a process as soon as there are so many shards."""
+    while is_alive() and sum(1 for _ in out.glob("labels-*.npz")) < shards:
+        pass
+    os.kill(process_id, signal.SIGKILL)
+
+
+def run_quietly(arguments):
+    label_imagenet64.run(command.parse(label_imagenet64.Config, [*arguments, "--quiet"], "label", ""))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_three_times_then_run_again_equals_the_whole_run(tmp_path, place, whole, seed):
+    out = tmp_path / "labels"
+    for shards in sorted(random.Random(seed).sample(range(SHARDS - 10), 3)):
+        process = FORKED.Process(target=run_quietly, args=(flags(place, out),))
+        process.start()
+        kill_when(process.pid, process.is_alive, out, shards)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    figures = label_imagenet64.run(config_of(place, out))
+    assert 0 < figures["labeled"] < IMAGES
+    assert contents(out) == whole[0]
+
+
+def start(arguments):
+    program = [sys.executable, "-m", "jobs.label_imagenet64", *arguments]
+    return subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_command_itself_killed_and_stopped(tmp_path, place, whole):
+    out = tmp_path / "labels"
+    killed = start(flags(place, out))
+    kill_when(killed.pid, lambda: killed.poll() is None, out, 5)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    stopped = start(flags(place, out))
+    while stopped.poll() is None and sum(1 for _ in out.glob("labels-*.npz")) < 20:
+        pass
+    stopped.send_signal(signal.SIGTERM)
+    errors = stopped.communicate()[1]
+    assert stopped.returncode == 75, errors
+    assert "stopped by SIGTERM; the finished shards are saved; run the same command again" in errors
+    done = start(flags(place, out))
+    output, errors = done.communicate()
+    assert done.returncode == 0, errors
+    figures = json.loads(output.splitlines()[-1])
+    assert figures["images"] == IMAGES
+    assert contents(out) == whole[0]
+
+
+def test_the_figures(whole, place):
+    figures = whole[1]
+    assert set(figures) >= {"images", "labeled", "skipped", "seconds", "images_per_second", "top1", "top5"}
+    assert set(figures) >= {"mean_top_probability", "mean_tail_mass", "out"}
+    assert (figures["images"], figures["labeled"], figures["skipped"]) == (IMAGES, IMAGES, 0)
+    labels = open_labels(place / "whole").read_all()
+    truth = np.arange(IMAGES) % 12
+    assert figures["top1"] == np.mean(labels.top_k[:, 0, 0] == truth)
+    assert figures["mean_tail_mass"] == 0.0  # All twelve classes are kept.
+
+
+def test_all_done_says_so_at_once_and_prints_the_figures_again(capsys, place, whole):
+    figures = label_imagenet64.run(config_of(place, place / "whole"))
+    output, errors = capsys.readouterr()
+    assert "all 120 images are labeled" in errors
+    assert "images by first answer" in output
+    assert figures["labeled"] == 0
+    told = ("images", "skipped", "top1", "top5", "mean_top_probability", "mean_tail_mass", "out")
+    assert {name: figures[name] for name in told} == {name: whole[1][name] for name in told}
+    assert contents(place / "whole") == whole[0]
+
+
+def test_a_damaged_shard_is_named_and_made_anew(capsys, tmp_path, place, whole):
+    out = tmp_path / "labels"
+    out.mkdir()
+    for name, content in whole[0].items():
+        (out / name).write_bytes(content)
+    victim = sorted(out.glob("labels-*.npz"))[7]
+    victim.write_bytes(victim.read_bytes()[:-9])
+    figures = label_imagenet64.run(config_of(place, out))
+    assert f"{victim.name} does not have the content that its name says" in capsys.readouterr().err
+    assert figures["labeled"] == 2
+    assert contents(out) == whole[0]
+
+
+def fails(capsys, place, out, **changed):
+    """(exit code, the line on standard error) of a run in this process that must fail and leave nothing behind."""
+    with pytest.raises(SystemExit) as end:
+        arguments = [*flags(place, out, **changed), "--quiet"]
+        command.main(label_imagenet64.Config, label_imagenet64.run, label_imagenet64.EXAMPLE, arguments)
+    errors = capsys.readouterr().err.strip()
+    assert "\n" not in errors
+    assert not out.exists()
+    return end.value.code, errors
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "message"),
+    [
+        ({"images": "archive:gone.tar", "limit": None}, 1, "no such file or folder: gone.tar"),
+        ({"teacher": "gone"}, 1, "teacher gone does not exist"),
+        ({"teacher": "keras:MobileNetV9"}, 1, "has no MobileNetV9"),
+        ({"teacher-classes": 100}, 2, "cannot be --teacher-classes 100"),
+        ({"batch-size": 0}, 2, "--batch-size is 0"),
+        ({"split": "summer"}, 2, "no split 'summer'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_nothing_is_written(capsys, tmp_path, place, changed, code, message):
+    ended, errors = fails(capsys, place, tmp_path / "labels", **changed)
+    assert (ended, message in errors) == (code, True), errors
+
+
+def test_a_broken_image_is_named_or_skipped(capsys, tmp_path, place):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(3):
+        Image.new("RGB", (64, 64), (index * 90, 0, 0)).save(folder / f"{index}.png")
+    (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:60])
+    changed = {"images": f"folder:{folder}", "limit": None, "cache": tmp_path / "cache"}
+    code, errors = fails(capsys, place, tmp_path / "labels", **changed)
+    assert (code, "1.png" in errors, "--skip-broken" in errors) == (1, True, True), errors
+    arguments = [*flags(place, tmp_path / "labels", **changed), "--skip-broken"]
+    figures = label_imagenet64.run(command.parse(label_imagenet64.Config, arguments, "label", ""))
+    assert (figures["images"], figures["skipped"], figures["top1"], figures["top5"]) == (2, 1, None, None)
+    assert "1.png" in capsys.readouterr().err
+
+
+def test_labels_of_another_teacher_refuse_to_mix(capsys, tmp_path, place, whole):
+    other = save_hub_module(tmp_path / "other", classes=12, size=64, seed=1)
+    with pytest.raises(SystemExit) as end:
+        arguments = [*flags(place, place / "whole", teacher=other), "--quiet"]
+        command.main(label_imagenet64.Config, label_imagenet64.run, label_imagenet64.EXAMPLE, arguments)
+    errors = capsys.readouterr().err
+    assert end.value.code == 1
+    assert "holds labels made otherwise (teacher fingerprint:" in errors
+    assert contents(place / "whole") == whole[0]
+
+
+def test_help_offers_what_the_program_knows():
+    assert label_imagenet64.INTERPOLATIONS == interpolation.METHODS
+    assert tuple(feeding.RANGES) == label_imagenet64.RANGES
+
+
+@pytest.fixture
+def real():
+    directory = os.environ.get("TFPIPELINE_REAL_DATA")
+    if not directory:
+        pytest.skip("TFPIPELINE_REAL_DATA is not set")
+    return pathlib.Path(directory)
+
+
+def test_the_thousand_real_images(tmp_path, real):
+    figures = label_imagenet64.run(
+        label_imagenet64.Config(
+            images=f"archive:{real}/imagenet64/thousand_64x64.tar",
+            truth=f"{real}/imagenet64/thousand_truth.csv",
+            teacher=f"{real}/teachers/mobilenet_v2_100_224",
+            cache=str(tmp_path / "cache"),
+            out=str(tmp_path / "labels"),
+        )
+    )
+    assert figures["top1"] == pytest.approx(0.514, abs=0.003)
+    assert figures["top5"] == pytest.approx(0.774, abs=0.003)
