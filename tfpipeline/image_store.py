@@ -83,6 +83,8 @@ def open_or_build(spec: str, split: str = "train", cache: pathlib.Path | None = 
         The `ImageStore`.
     """
     source = sources.open_source(spec, split, **options)
+    for note in source.notes:
+        console.say(note)
     key = hashlib.sha256(json.dumps([FORMAT, source.depends_on], sort_keys=True).encode()).hexdigest()
     readable = re.sub(r"[^\w.-]+", "-", f"{source.spec}-{source.split}")[:80]
     directory = pathlib.Path(cache or default_cache()) / f"{readable}-{key[:16]}"
