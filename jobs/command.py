@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+import tempfile
 import types
 import typing
 
@@ -79,6 +80,30 @@ def parse(config_class, argv, prog: str, example: str):
     return config_class(**arguments)
 
 
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the lines that it prints about itself at every start.
+
+    They come from C++ before any logging is set up, so that only the file descriptor can be silenced. Set
+    TF_CPP_MIN_LOG_LEVEL to see what TensorFlow logs later.
+
+    Raises:
+        ImportError: TensorFlow does not load; what it printed is in the message.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as printed:
+        os.dup2(printed.fileno(), 2)
+        try:
+            import keras  # noqa: F401 - loads what prints a second time
+            import tensorflow  # noqa: F401
+        except ImportError as error:
+            printed.seek(0)
+            raise ImportError(f"{error}\n{printed.read().decode(errors='replace')}") from error
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
+
+
 def main(config_class, run, example: str, argv=None) -> typing.NoReturn:
     """Runs a command and exits with its code.
 
@@ -90,7 +115,6 @@ def main(config_class, run, example: str, argv=None) -> typing.NoReturn:
 
     Exit codes: 0 done; 1 failed, one line on standard error; 2 wrong flags; 75 stopped with everything saved.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     module = pathlib.Path(sys.modules[run.__module__].__file__).stem
     config = parse(config_class, argv, f"python -m jobs.{module}", example)
     try:

@@ -30,6 +30,7 @@ class Config(ImageFlags):
 
 def run(config: Config) -> dict:
     """Evaluates, writes the tables and pictures, and returns the figures."""
+    command.import_tensorflow()
     from tfpipeline import evaluation
     from tfpipeline.progress import Console
 

@@ -46,6 +46,7 @@ def run(config: Config) -> dict:
         if getattr(config, name) < 1:
             raise FlagError(f"--{name.replace('_', '-')} is {getattr(config, name)}; it must be at least 1")
 
+    command.import_tensorflow()
     from labeling import answers, label_store, labeler, teachers
     from tfpipeline.progress import Console
     from tfpipeline.stopping import StopRequest

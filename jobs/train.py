@@ -81,6 +81,7 @@ def run(config: Config) -> dict:
     save_every = parse_save_every(config.save_every)
     check_flags(config)
 
+    command.import_tensorflow()
     import keras
     import tensorflow as tf
 
