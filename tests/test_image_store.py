@@ -154,6 +154,16 @@ def test_the_cache_is_used_until_the_images_the_truth_or_the_options_change(tmp_
     assert len(list(cache.iterdir())) == 5
 
 
+def test_the_cache_sees_changes_behind_links_between_folders(tmp_path):
+    write_folder(tmp_path / "elsewhere", {"1.png": encoded(pixels_of(1))})
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "link").symlink_to(tmp_path / "elsewhere")
+    spec, cache = f"folder:{tmp_path / 'images'}", tmp_path / "cache"
+    assert len(image_store.open_or_build(spec, cache=cache)) == 1
+    write_folder(tmp_path / "elsewhere", {"2.png": encoded(pixels_of(2))})
+    assert len(image_store.open_or_build(spec, cache=cache)) == 2
+
+
 def test_the_default_cache_is_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.setenv("TFPIPELINE_CACHE", str(tmp_path / "here"))
     assert image_store.open_or_build("shapes", limit=1).directory.parent == tmp_path / "here"

@@ -22,6 +22,7 @@ import tempfile
 import weakref
 import zipfile
 import zlib
+from collections.abc import Iterator
 
 from tfpipeline.decoding import MAX_BYTES, BrokenImage
 from tfpipeline.errors import UserError
@@ -160,7 +161,7 @@ def _is_archive(name):
 def _list_folder(root):
     entries = [
         Entry(name, path, fault)
-        for path in _walk(root, ())
+        for path in walk(root)
         for name, fault in [_examine(path.relative_to(root).as_posix())]
         if name and not _is_archive(name)
     ]
@@ -170,15 +171,19 @@ def _list_folder(root):
     return entries, lambda entry: entry.place.read_bytes()
 
 
-def _walk(directory, ancestors):
-    """All paths below, those of directories excepted. Links are followed, but not back into an ancestor."""
+def walk(directory: pathlib.Path, ancestors: tuple = ()) -> Iterator[pathlib.Path]:
+    """All paths below a directory, those of directories excepted. Links are followed, but not back into an ancestor.
+
+    Raises:
+        UserError: a link leads to a folder that contains it.
+    """
     status = directory.stat()
     here = (status.st_dev, status.st_ino)
     if here in ancestors:
         raise UserError(f"{directory} is a link to a folder that contains it; remove the link")
     for path in directory.iterdir():
         if path.is_dir():
-            yield from _walk(path, (*ancestors, here))
+            yield from walk(path, (*ancestors, here))
         else:
             yield path
 

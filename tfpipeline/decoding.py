@@ -10,11 +10,13 @@ The content decides about the format, not the name: PNG, JPEG, WebP, GIF, BMP, T
 - of 16 bits per channel the upper 8 are kept;
 - `size` crops the largest centered square and resamples it: box averaging when it shrinks, bicubic when it grows.
 
-What has no such rule (float pixels, more than 64 million pixels, a damaged file) is refused.
+What has no such rule (float pixels, Lab color, more than 64 million pixels, a damaged file) is refused. Damage is what
+the format can tell: PNG has checksums, JPEG has none.
 """
 
 import io
 import warnings
+import zlib
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -23,6 +25,8 @@ from PIL import Image, ImageOps
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 256_000_000  # of one encoded image
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # of Pillow, beside 16-bit gray
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
@@ -45,6 +49,8 @@ def decode(content: bytes, size: int | None = None) -> np.ndarray:
     """
     if not content:
         raise BrokenImage("is empty")
+    if content.startswith(_PNG_SIGNATURE):
+        _check_png_chunks(content)
     try:
         with warnings.catch_warnings():
             # Pillow warns of odd metadata, which is ignored anyway, and of big images, which are refused below.
@@ -61,6 +67,20 @@ def decode(content: bytes, size: int | None = None) -> np.ndarray:
         raise BrokenImage(f"cannot be decoded ({type(error).__name__}: {error})") from error
 
 
+def _check_png_chunks(content):
+    """Raises BrokenImage where a checksum is wrong: Pillow alone decodes damaged pixels without a word."""
+    position, kind = len(_PNG_SIGNATURE), b""
+    while kind != b"IEND":
+        length = int.from_bytes(content[position : position + 4])
+        kind = content[position + 4 : position + 8]
+        end = position + 8 + length
+        if end + 4 > len(content):
+            raise BrokenImage("is truncated")
+        if zlib.crc32(content[position + 4 : end]) != int.from_bytes(content[end : end + 4]):
+            raise BrokenImage(f"is damaged: the checksum of its part {kind!r} is wrong")
+        position = end + 4
+
+
 def _rgb(image):
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -74,6 +94,8 @@ def _rgb(image):
         raise BrokenImage("has float pixels, whose range is not stated")
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _upper_byte(image)
+    if image.mode not in _MODES:
+        raise BrokenImage(f"has {image.mode} color, which has no rule")
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.has_transparency_data:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import pathlib
 
-from tfpipeline.archives import Images
+from tfpipeline.archives import Images, walk
 from tfpipeline.decoding import decode
 from tfpipeline.durable import sha256_of_file
 from tfpipeline.errors import FlagError, UserError
@@ -89,9 +89,12 @@ def require(kind: str, path: pathlib.Path) -> None:
 
 def state_of(path: pathlib.Path) -> str:
     """What changes when the files at `path` change: a hash of the path, size and modification time of each."""
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    lines = [f"{file.absolute()}\0{file.stat().st_size}\0{file.stat().st_mtime_ns}\n" for file in files]
-    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(walk(path)) if path.is_dir() else [path]:
+        status = file.stat() if file.exists() else None
+        state = f"{file.absolute()}\0{status and (status.st_size, status.st_mtime_ns)}\n"
+        digest.update(state.encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _sha256_if_there(path):
