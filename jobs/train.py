@@ -78,10 +78,10 @@ class Config(ImageFlags):
 
 def run(config: Config) -> dict:
     """Trains to the last epoch and returns the figures."""
-    save_every = parse_save_every(config.save_every)
     check_flags(config)
-
     command.import_tensorflow()
+    save_every = parse_save_every(config.save_every)
+
     import keras
     import tensorflow as tf
 
