@@ -1,9 +1,11 @@
 """The store is written whole or not at all, verified when opened, and built once."""
 
+import errno
 import hashlib
 import json
 import multiprocessing
 import os
+import resource
 import signal
 
 import numpy as np
@@ -184,7 +186,7 @@ def build_and_die(spec, directory, at):
 @pytest.mark.parametrize("at", [0, 4, 8])
 def test_a_killed_build_is_not_taken_for_whole_and_goes_away(tmp_path, spec, at):
     directory = tmp_path / "stores" / "store"
-    process = multiprocessing.get_context("fork").Process(target=build_and_die, args=(spec, directory, at))
+    process = multiprocessing.get_context("spawn").Process(target=build_and_die, args=(spec, directory, at))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -193,6 +195,24 @@ def test_a_killed_build_is_not_taken_for_whole_and_goes_away(tmp_path, spec, at)
         image_store.open_store(directory)
     assert len(image_store.build(open_source(spec), directory)) == 9
     assert list(directory.parent.iterdir()) == [directory]
+
+
+def build_on_a_full_disk(spec, directory, queue):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+    try:
+        image_store.build(open_source(spec), directory)
+    except OSError as error:
+        queue.put(error.errno)
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, spec):
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    process = context.Process(target=build_on_a_full_disk, args=(spec, tmp_path / "stores" / "store", queue))
+    process.start()
+    process.join()
+    assert queue.get() == errno.EFBIG  # What a file-size limit answers where a disk answers ENOSPC.
+    assert list((tmp_path / "stores").iterdir()) == []
 
 
 @pytest.mark.parametrize("at", [0, 4, 8])

@@ -2,11 +2,9 @@
 
 The order is that of Python's `sorted` over the names, whatever the order in the archive. Rules, the same for all three:
 
-- Hidden files (a part of the path begins with a dot), `__MACOSX` and files that are not named like images are left out.
-- Links, devices and sparse members of archives, names that leave the archive, encrypted members, nested archives and
+- Which files are images by their names, and how names are written, is said in `file_names`.
+- Links, devices and sparse members of archives, encrypted members, nested archives, names that leave the archive and
   second members of one name are faults: each is refused by name, or listed where broken images are skipped.
-- In names, control characters, backslashes and bytes that are not UTF-8 are written as escapes (`\\n`, `\\udcff`), so
-  that every name is one line of text.
 """
 
 import bz2
@@ -15,7 +13,6 @@ import dataclasses
 import gzip
 import lzma
 import pathlib
-import re
 import stat
 import tarfile
 import tempfile
@@ -26,14 +23,8 @@ from collections.abc import Iterator
 
 from tfpipeline.decoding import MAX_BYTES, BrokenImage
 from tfpipeline.errors import UserError
+from tfpipeline.file_names import examine, is_archive
 
-# Files of these names are taken for images; what they are is decided by their content, and said where it is none.
-IMAGE_SUFFIXES = (
-    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jp2", ".svg", ".psd", ".tga", ".ico", ".eps"),
-)
-ARCHIVE_SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".zip", ".7z", ".rar")
-_NEEDS_ESCAPE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\\\]")
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 _EXTENSION_TYPES = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -130,31 +121,6 @@ def _too_large():
     return f"has more than {MAX_BYTES:,} bytes"
 
 
-def escaped(name: str) -> str:
-    """`name` as one line of valid text: control characters, backslashes and lone surrogates become escapes."""
-    return _NEEDS_ESCAPE.sub(lambda match: match[0].encode("unicode_escape").decode(), name)
-
-
-def _examine(name):
-    """(name in its usual form, or None where the file is left out; the fault of its name, or None)."""
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if not parts or any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in parts):
-        return None, None
-    nested = _is_archive(parts[-1])
-    if not parts[-1].lower().endswith(IMAGE_SUFFIXES) and not nested:
-        return None, None
-    fault = None
-    if nested:
-        fault = "is an archive within the archive; unpack it and give --images folder:DIR"
-    if name.startswith("/") or ".." in parts:
-        fault = "has a name that leads out of the archive"
-    return escaped(("/" if name.startswith("/") else "") + "/".join(parts)), fault
-
-
-def _is_archive(name):
-    return name.lower().endswith(ARCHIVE_SUFFIXES)
-
-
 # ---------------------------------------------------------------------------------------------------------- folders
 
 
@@ -162,8 +128,8 @@ def _list_folder(root):
     entries = [
         Entry(name, path, fault)
         for path in walk(root)
-        for name, fault in [_examine(path.relative_to(root).as_posix())]
-        if name and not _is_archive(name)
+        for name, fault in [examine(path.relative_to(root).as_posix())]
+        if name and not is_archive(name)
     ]
     for i, entry in enumerate(entries):
         if not entry.fault:
@@ -204,7 +170,7 @@ def _fault_of_file(path):
 def _list_zip(archive):
     entries = []
     for member in archive.infolist():
-        name, fault = _examine(member.filename)
+        name, fault = examine(member.filename)
         if name and not member.is_dir():
             entries.append(Entry(name, member, fault or _fault_of_zip_member(member)))
 
@@ -271,7 +237,7 @@ def _members(file):
     ) as tar:
         while member := tar.next():
             tar.members = []  # Or it would keep them all.
-            name, fault = _examine(member.name)
+            name, fault = examine(member.name)
             if name and not member.isdir():
                 yield name, member, fault or _fault_of_tar_member(member)
 

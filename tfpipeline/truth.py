@@ -3,8 +3,8 @@
 import csv
 import pathlib
 
-from tfpipeline.archives import escaped
 from tfpipeline.errors import UserError
+from tfpipeline.file_names import escaped
 
 Classes = tuple[tuple[str, str], ...]  # (WordNet id or name, name to show) of each class
 
