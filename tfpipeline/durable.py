@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, whatever happens to the process or the machine."""
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -7,7 +8,10 @@ import pathlib
 import shutil
 import uuid
 
+from tfpipeline.errors import UserError
+
 PARTIAL = ".partial"
+_UNFINISHED = ".unfinished"  # Not PARTIAL: that of a killed process is told from that of a living one by its lock.
 
 
 def sha256_of_file(path: pathlib.Path) -> str:
@@ -58,12 +62,51 @@ def publish_directory(partial: pathlib.Path, final: pathlib.Path) -> None:
         partial: a directory on the same file system as `final`, whose files are complete.
         final: the name to give it; must not exist as a non-empty directory.
     """
-    for path in partial.iterdir():
+    for path in partial.rglob("*"):
+        if path.is_dir():
+            sync_directory(path)
+            continue
         with open(path, "rb") as file:
             os.fsync(file.fileno())
     sync_directory(partial)
     partial.rename(final)
     sync_directory(final.parent)
+
+
+@contextlib.contextmanager
+def new_directory(final: pathlib.Path):
+    """A context that yields an empty directory to fill: it is renamed to `final` at the end, or vanishes on failure.
+
+    Args:
+        final: the name to be; its parents are made. What a killed process left of it is removed.
+
+    Raises:
+        UserError: `final` exists and is not an empty directory, or another process is making it.
+    """
+    if final.exists() and not (final.is_dir() and not any(final.iterdir())):
+        raise UserError(f"{final} exists already; remove it or choose another --out")
+    unfinished = final.with_name(f".{final.name}{_UNFINISHED}")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(unfinished, os.O_RDONLY)
+    try:
+        _lock_alone(descriptor, final)
+        try:
+            for path in unfinished.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            yield unfinished
+            publish_directory(unfinished, final)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _lock_alone(descriptor, final):
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"another process is writing {final}; wait for it or choose another --out") from None
 
 
 def remove_leftovers(directory: pathlib.Path) -> None:
