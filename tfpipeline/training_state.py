@@ -1,5 +1,7 @@
 """The state of a training as named arrays and plain values, and back: variables and callbacks."""
 
+import inspect
+
 import numpy as np
 
 from tfpipeline.errors import UserError
@@ -17,13 +19,14 @@ def named_variables(model, optimizer) -> dict:
     Returns:
         keras.Variable by name, such as "model/0003/kernel".
     """
-    owners = {"model": model.variables, "optimizer": optimizer.variables}
-    return {f"{owner}/{i:04d}/{v.name}": v for owner, variables in owners.items() for i, v in enumerate(variables)}
+    of_model = {f"model/{i:04d}/{v.name}": v for i, v in enumerate(model.variables)}
+    # The optimizer's names begin with those of the weights' layers, which Keras numbers through the process.
+    return of_model | {f"optimizer/{i:04d}/{v.name.split('_')[-1]}": v for i, v in enumerate(optimizer.variables)}
 
 
 def arrays_of(variables: dict) -> dict[str, np.ndarray]:
     """The values of variables, by the same names."""
-    return {name: np.asarray(variable) for name, variable in variables.items()}
+    return {name: variable.numpy() for name, variable in variables.items()}
 
 
 def assign(variables: dict, arrays: dict[str, np.ndarray]) -> None:
@@ -48,14 +51,16 @@ def state_of_callbacks(callbacks) -> tuple[list[dict], dict[str, np.ndarray]]:
     """What callbacks remember, such as the best value so far and the epochs without a better one.
 
     Args:
-        callbacks: keras callbacks; their public attributes that are plain values or arrays count.
+        callbacks: keras callbacks; their public attributes that are plain values or arrays count, but for what their
+            constructors were given: that is their configuration, which Keras changes when it is used first.
 
     Returns:
         (plain values, one dict per callback; arrays by name).
     """
     plain, arrays = [], {}
     for number, callback in enumerate(callbacks):
-        values = {name: value for name, value in vars(callback).items() if not name.startswith("_")}
+        given = _constructor_arguments(type(callback))
+        values = {name: v for name, v in vars(callback).items() if not name.startswith("_") and name not in given}
         values = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
         plain.append({name: value for name, value in values.items() if _is_plain(value)})
         for name, value in values.items():
@@ -76,6 +81,10 @@ def restore_callbacks(callbacks, plain: list[dict], arrays: dict[str, np.ndarray
                 lists.setdefault(name, []).append(array)
         for name, value in lists.items():
             setattr(callback, name, value)
+
+
+def _constructor_arguments(kind):
+    return {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
 
 
 def _is_plain(value):
