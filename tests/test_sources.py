@@ -1,5 +1,10 @@
 """Folders, archives and truth files, opened to the same images in the same order."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from images_on_disk import encoded, pixels_of, write_folder, write_tar, write_zip
@@ -141,3 +146,30 @@ def test_folders_and_archives_are_not_taken_for_each_other(tmp_path):
         open_source(f"archive:{tmp_path}")
     with pytest.raises(FlagError, match=r"is a file; give --images archive:"):
         open_source(f"folder:{archive}")
+
+
+def test_tensorflow_is_imported_only_for_its_datasets(tmp_path):
+    write_folder(tmp_path, FILES)
+    code = (
+        "import sys\n"
+        "from tfpipeline import image_store, sources\n"
+        f"list(sources.open_source({f'folder:{tmp_path}'!r}))\n"
+        "print(sorted({'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules)))"
+    )
+    root = pathlib.Path(__file__).parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.skipif(
+    "TFPIPELINE_REAL_DATA" not in os.environ, reason="TFPIPELINE_REAL_DATA names no folder of real data"
+)
+def test_a_thousand_real_images_join_their_truth():
+    folder = pathlib.Path(os.environ["TFPIPELINE_REAL_DATA"]) / "imagenet64"
+    spec = f"archive:{folder / 'thousand_64x64.tar'}"
+    source = open_source(spec, truth=folder / "thousand_truth.csv")
+    images = list(source)
+    assert [truth for _, _, truth in images] == list(range(1000))
+    assert {pixels.shape for _, pixels, _ in images} == {(64, 64, 3)}
+    assert source.classes[1] == ("n01443537", "goldfish, Carassius auratus")
+    with pytest.raises(UserError, match=r"train_truth.csv does not match the images: 16,000 rows without an image"):
+        open_source(spec, truth=folder / "train_truth.csv").count  # noqa: B018 - asking for the count joins

@@ -1,14 +1,17 @@
 """TensorFlow Datasets as a source: its own builders on small archives in the real layout, without a network."""
 
 import io
+import os
+import signal
 import time
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from images_on_disk import encoded, pixels_of, write_tar, write_zip
 
 from tfpipeline import image_store, tfds_preparing
-from tfpipeline.errors import FlagError, UserError
+from tfpipeline.errors import FlagError, Stopped, UserError
 from tfpipeline.npz_sources import resized_order
 from tfpipeline.sources import open_source
 
@@ -125,9 +128,7 @@ def test_gray_images_and_broken_ones_follow_the_same_rules(archives, data_dir, t
             {"x/1.png": encoded(pixels_of(1)[..., 0]), "x/2.png": encoded(pixels_of(2))[:-40]},
         )
     options = {"archives": tmp_path, "data_dir": tmp_path / "prepared"}
-    with pytest.raises(
-        UserError, match=r"image downsampled_imagenet-train.tfrecord.* cannot be decoded .* --skip-broken"
-    ):
+    with pytest.raises(UserError, match=r"image downsampled_imagenet-train.tfrecord.* is truncated; .* --skip-broken"):
         list(open_source("downsampled_imagenet/64x64", **options))
     source = open_source("downsampled_imagenet/64x64", skip_broken=True, **options)
     ((_, pixels, _),) = source
@@ -179,6 +180,24 @@ def test_a_damaged_archive_leaves_nothing_prepared(archives, tmp_path):
     with pytest.raises(UserError, match=r"cifar10/3.0.2 could not be prepared"):
         open_source("cifar10", archives=tmp_path, data_dir=tmp_path / "prepared")
     assert [path.name for path in (tmp_path / "prepared").rglob("*") if path.is_file()] == []
+
+
+def test_sigterm_while_preparing_leaves_nothing(archives, tmp_path, monkeypatch):
+    whole = tfds.builder_cls("cifar10")._generate_examples
+
+    def stopped_half_way(self, *arguments):
+        for i, example in enumerate(whole(self, *arguments)):
+            if i == 7:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield example
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tfds.builder_cls("cifar10"), "_generate_examples", stopped_half_way)
+        with pytest.raises(Stopped, match=r"stopped while cifar10/3.0.2 was prepared; nothing of it is kept"):
+            open_source("cifar10", archives=archives, data_dir=tmp_path / "prepared")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert open_source("cifar10", archives=archives, data_dir=tmp_path / "prepared").count == 15
 
 
 def test_a_tar_damaged_in_the_middle_is_not_taken_for_a_shorter_one(archives, tmp_path):

@@ -6,17 +6,14 @@ renamed when whole, so there is a whole store or none.
 """
 
 import array
-import contextlib
 import csv
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import pathlib
 import re
 import shutil
-import uuid
 
 import numpy as np
 
@@ -24,12 +21,12 @@ from tfpipeline import sources
 from tfpipeline.durable import publish_directory, sha256_of_file
 from tfpipeline.errors import UserError
 from tfpipeline.progress import SILENT
+from tfpipeline.scratch import scratch_directory
 from tfpipeline.stopping import StopRequest
 
 FORMAT = 1
 _FILES = ("images.npy", "truth.npy", "names.txt", "classes.csv")
 _DESCRIPTION = "store.json"
-_BUILDING = ".building"  # Not durable.PARTIAL: a directory under construction is told from a leftover by its lock.
 _SHOWN = 5  # of the images left out, on the console
 
 
@@ -111,9 +108,7 @@ def build(source, directory: pathlib.Path, console=SILENT) -> ImageStore:
         Stopped: SIGTERM or SIGINT came. Nothing is left behind.
     """
     directory = pathlib.Path(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(directory.parent)
-    with _partial_beside(directory) as partial:
+    with scratch_directory(directory.parent, directory.name) as partial:
         _write(source, partial, console)
         try:
             publish_directory(partial, directory)
@@ -249,37 +244,3 @@ def _verified(directory, content):
 
 def _damaged(path):
     return f"{path} is damaged or missing; remove the image store {path.parent} and build it anew"
-
-
-@contextlib.contextmanager
-def _partial_beside(directory):
-    """A new sibling directory, locked while this process lives, removed at the end unless it was renamed."""
-    while True:
-        partial = directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}{_BUILDING}")
-        partial.mkdir()
-        descriptor = os.open(partial, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if partial.exists():
-            break
-        os.close(descriptor)  # A cleaner took it between its creation and its lock.
-    try:
-        yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        os.close(descriptor)
-
-
-def _remove_leftovers(parent):
-    """Removes the directories that killed builds left; those of living ones are locked and stay."""
-    for partial in parent.glob(f".*{_BUILDING}"):
-        try:
-            descriptor = os.open(partial, os.O_RDONLY)
-        except FileNotFoundError:
-            continue  # Renamed or removed in the meantime.
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(partial, ignore_errors=True)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(descriptor)

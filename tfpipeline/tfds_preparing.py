@@ -4,8 +4,8 @@ import contextlib
 import dataclasses
 import logging
 import pathlib
+import signal
 import sys
-import tempfile
 import threading
 
 import requests
@@ -13,7 +13,8 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums, resource
 
 from tfpipeline.archives import Images
-from tfpipeline.errors import UserError
+from tfpipeline.errors import Stopped, UserError
+from tfpipeline.scratch import scratch_directory
 
 # Their hosts took the files away: nobody needs to wait for an answer.
 _GONE = {"downsampled_imagenet": "its host took the archives away (tensorflow/datasets#4662)"}
@@ -32,6 +33,7 @@ def prepare(builder, archives):
 
     Raises:
         UserError: the files are neither at hand nor to be had, or TFDS could not use them.
+        Stopped: SIGTERM or SIGINT came. Nothing is left behind.
     """
     if archives is not None and not archives.is_dir():
         raise UserError(f"no such folder: {archives}; check --archives")
@@ -51,10 +53,8 @@ def prepare(builder, archives):
         problem = f"is not prepared, and {archives} has no {_file_name(builder, missing[0])}"
         raise UserError(_ways_out(builder, problem, urls))
     # Beside the dataset, because the builder may extract as much as that.
-    root = pathlib.Path(builder.data_dir_root)
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".archives-") as downloads:
-        notes = [_put_into_cache(builder, url, archives, pathlib.Path(downloads)) for url in urls]
+    with scratch_directory(pathlib.Path(builder.data_dir_root), builder.name) as downloads:
+        notes = [_put_into_cache(builder, url, archives, downloads) for url in urls]
         _run_builder(builder, downloads, None)
     return [note for note in notes if note]
 
@@ -64,12 +64,27 @@ def _run_builder(builder, download_dir, manual_dir):
         tfds.disable_progress_bar()
     config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
     try:
-        with quiet_tfds():
+        with quiet_tfds(), _interrupted_by_sigterm():
             builder.download_and_prepare(download_dir=download_dir, download_config=config)
+    except KeyboardInterrupt:
+        raise Stopped(
+            f"stopped while {builder.info.full_name} was prepared; nothing of it is kept; run the same command again"
+        ) from None
     except Exception as error:
         # TFDS and each dataset's own code raise nearly anything over files that are damaged or missing.
         line = " ".join(str(error).split())[:300]
         raise UserError(f"{builder.info.full_name} could not be prepared ({type(error).__name__}: {line})") from error
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm():
+    """A context in which SIGTERM and SIGINT raise KeyboardInterrupt: TFDS saves nothing before its end."""
+    previous = {n: signal.signal(n, signal.default_int_handler) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _put_into_cache(builder, url, archives, downloads):
