@@ -248,7 +248,7 @@ def fast_resnet(x, classes, width: int = 16, stem_strides: int = 0):
     """Our best network for the time it takes: a short residual network that halves the image early.
 
     After Page's and Coleman et al.'s DAWNBench networks: a stem, then three levels of conv-pool-BN-ReLU, the first and
-    the last with a residual block, a global max pool and a linear head. Pooling before normalization leaves a quarter
+    the last with a residual block, a global mean and a linear head. Pooling before normalization leaves a quarter
     of the numbers to normalize.
 
     Args:
@@ -263,4 +263,4 @@ def fast_resnet(x, classes, width: int = 16, stem_strides: int = 0):
         x = Activation("relu")(BatchNormalization()(x))
         if factor != 4:
             x = ResidualBlock(width * factor)(x)
-    return _head(GlobalPooling("max")(x), classes)
+    return _head(GlobalPooling("mean")(x), classes)
