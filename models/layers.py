@@ -12,8 +12,8 @@ from models.gradients.global_pooling import global_max_pooling, global_mean_pool
 from models.gradients.linear import add_bias, linear
 from models.gradients.max_pooling import max_pooling
 from models.gradients.mean_pooling import mean_pooling
-from models.gradients.patchify import patches, patches_product, patchify
-from models.gradients.windows import dimensions, pair
+from models.gradients.patchify import patches_product, patchify
+from models.gradients.windows import pair
 
 register = keras.saving.register_keras_serializable("tfpipeline")
 
@@ -99,12 +99,7 @@ class Patchify(Product):
         kernel = self.kernel_for(inputs)
         if len(inputs.shape) == 3:
             return self.with_bias(patches_product(inputs, kernel))
-        if self.input_gradient:
-            return self.with_bias(patchify(inputs, kernel))
-        size = self.patch_size
-        _, height, width, _ = dimensions(inputs)
-        features = self.with_bias(patches_product(patches(inputs, size), kernel))
-        return tf.reshape(features, (-1, height // size, width // size, self.filters))
+        return self.with_bias(patchify(inputs, kernel, self.input_gradient))
 
     def get_config(self):
         """The constructor's arguments."""

@@ -44,6 +44,21 @@ def assert_gradient(derived, expected, tolerance):
     np.testing.assert_allclose(derived, expected, rtol=0, atol=tolerance * scale)
 
 
+def assert_rejects_swapped_axes(gradient, tolerance):
+    """Fails unless `assert_gradient` tells a gradient from itself with any two axes swapped.
+
+    Args:
+        gradient: a right one, of which two axes or more are longer than 1.
+        tolerance: as `assert_gradient` takes it.
+    """
+    gradient = np.asarray(gradient, np.float64)
+    for first, second in itertools.combinations(range(gradient.ndim), 2):
+        if gradient.shape[first] == gradient.shape[second] == 1:
+            continue
+        with np.testing.assert_raises(AssertionError):
+            assert_gradient(np.swapaxes(gradient, first, second), gradient, tolerance)
+
+
 def patchify(images, kernel):
     """y[b,h,w,f] = sum_pqc x[b,hP+p,wP+q,c] K[p,q,c,f], a loop per output element."""
     size = kernel.shape[0]

@@ -156,17 +156,11 @@ def test_unknown_image_size():
         assert model(images((2, *size, 3))).shape == (2, 2)
 
 
-@pytest.mark.parametrize(
-    "name, given, taken", [("patchify", 20, 12), ("convolution", 5, 3), ("linear", 5, 3), ("patchify, first", 20, 12)]
-)
-def test_other_channels_than_built_for_are_named(name, given, taken):
+@pytest.mark.parametrize("name", ["patchify", "patchify, first", "convolution", "linear"])
+def test_other_channels_than_built_for_are_named(name):
     layer = LAYERS[name]()
     layer(images())
-    with (
-        pytest.raises(ValueError, match=rf"{given}.*{taken}")
-        if name == "patchify, first"
-        else pytest.raises(ValueError, match=r"have 5 channels.*takes 3")
-    ):
+    with pytest.raises(ValueError, match=r"have 5 channels.*takes 3"):
         layer(images((2, 6, 4, 5)))
 
 

@@ -46,6 +46,12 @@ def test_gradients_equal_finite_differences():
     oracles.assert_gradient(by_kernel, expected, 1e-6)
 
 
+def test_a_gradient_with_swapped_axes_is_rejected():
+    inputs, kernel, cotangent = operands((4,), 4, 4)
+    for gradient in results(linear, inputs, kernel, cotangent=cotangent):
+        oracles.assert_rejects_swapped_axes(gradient, 1e-10)
+
+
 @pytest.mark.parametrize("leading", [(3,), (1, 2), (2, 1, 3), (2, 3, 1, 2)])
 def test_bias_gradient_is_the_sum_over_all_but_the_last_axis(leading):
     features, _, cotangent = operands(leading, 5, 5)

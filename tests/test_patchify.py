@@ -2,7 +2,7 @@ import numpy as np
 import oracles
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.gradients.patchify import images_of, patches, patches_product, patchify
@@ -35,7 +35,10 @@ def gradients(function, *arguments, cotangent):
     return result, tape.gradient(result, tensors, output_gradients=tf.cast(cotangent, result.dtype))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+LARGE = (1, 17, 18, 2, 3, 2)  # 34x36 images: the product reads the patches in place.
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, LARGE])
 def test_forward_equals_loops(shape):
     images, kernel, _ = operands(shape)
     np.testing.assert_allclose(patchify(images, tf.constant(kernel)), oracles.patchify(images, kernel), atol=1e-10)
@@ -43,6 +46,7 @@ def test_forward_equals_loops(shape):
 
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(st.tuples(*[st.integers(1, 3)] * 3, st.integers(1, 3), st.integers(1, 4), st.integers(1, 4)))
+@example(LARGE)
 def test_gradients_equal_those_of_a_strided_convolution(shape):
     images, kernel, cotangent = operands(shape)
     size = kernel.shape[0]
@@ -61,6 +65,31 @@ def test_gradients_equal_finite_differences(shape):
     oracles.assert_gradient(by_images, expected, 1e-6)
     expected = oracles.finite_difference_gradient(lambda k: patchify(images, tf.constant(k)), kernel, cotangent)
     oracles.assert_gradient(by_kernel, expected, 1e-6)
+
+
+def test_kernel_gradient_of_large_images_equals_finite_differences():
+    images, kernel, cotangent = operands(LARGE)
+    _, (_, by_kernel) = gradients(patchify, images, kernel, cotangent=cotangent)
+    expected = oracles.finite_difference_gradient(lambda k: patchify(images, tf.constant(k)), kernel, cotangent)
+    oracles.assert_gradient(by_kernel, expected, 1e-6)
+
+
+@pytest.mark.parametrize("shape", [SHAPES[0], LARGE])
+def test_first_layer_has_the_same_kernel_gradient_and_none_for_the_images(shape):
+    images, kernel, cotangent = operands(shape)
+    _, (_, expected) = gradients(patchify, images, kernel, cotangent=cotangent)
+    _, (by_images, by_kernel) = gradients(lambda x, k: patchify(x, k, False), images, kernel, cotangent=cotangent)
+    assert by_images is None
+    np.testing.assert_array_equal(by_kernel, expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2, 2, 2, 2), (2, 17, 17, 2, 2, 2)], ids=["small", "large"])
+def test_a_gradient_with_swapped_axes_is_rejected(shape):
+    """All axes that have one length are swapped, where only the values can tell."""
+    images, kernel, cotangent = operands(shape)
+    _, derived = gradients(patchify, images, kernel, cotangent=cotangent)
+    for gradient in derived:
+        oracles.assert_rejects_swapped_axes(gradient, 1e-10)
 
 
 def test_order_of_vec_is_row_column_channel():
@@ -85,8 +114,9 @@ def test_ready_made_patches_give_the_same_product_and_kernel_gradient():
     assert by_patches is None
 
 
-def test_bfloat16_is_near_float64():
-    images, kernel, cotangent = operands((4, 3, 2, 5, 4, 2))
+@pytest.mark.parametrize("shape", [(4, 3, 2, 5, 4, 2), LARGE])
+def test_bfloat16_is_near_float64(shape):
+    images, kernel, cotangent = operands(shape)
     _, expected = gradients(patchify, images, kernel, cotangent=cotangent)
     halves = [tf.cast(array, tf.bfloat16) for array in (images, kernel)]
     _, derived = gradients(patchify, *halves, cotangent=cotangent)
@@ -95,10 +125,11 @@ def test_bfloat16_is_near_float64():
         oracles.assert_gradient(tf.cast(ours, tf.float64), exact, 2e-2)
 
 
-def test_inside_a_function_and_compiled_equals_eager():
-    images, kernel, cotangent = operands(SHAPES[0])
+@pytest.mark.parametrize("shape", [SHAPES[0], LARGE])
+def test_inside_a_function_and_compiled_equals_eager(shape):
+    images, kernel, cotangent = operands(shape)
     expected, _ = gradients(patchify, images, kernel, cotangent=cotangent)
-    spec = tf.TensorSpec((None, None, None, 5), tf.float64)
+    spec = tf.TensorSpec((None, None, None, shape[3]), tf.float64)
     unknown = tf.function(patchify, input_signature=[spec, tf.TensorSpec(kernel.shape, tf.float64)])
     compiled = tf.function(patchify, jit_compile=True)
     for function in (unknown, compiled):

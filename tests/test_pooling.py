@@ -105,6 +105,13 @@ def test_global_pools_equal_pools_as_large_as_the_image(shape):
         oracles.assert_gradient(gradient, expected, 1e-10)
 
 
+@pytest.mark.parametrize("name", POOLS)
+def test_a_gradient_with_swapped_axes_is_rejected(name):
+    images = np.random.default_rng(0).standard_normal((5, 5, 5, 5))
+    _, _, gradient = value_and_gradient(lambda x: POOLS[name][0](x, 3, 2, "same"), images)
+    oracles.assert_rejects_swapped_axes(gradient, 1e-10)
+
+
 def test_global_pools_gradients_equal_finite_differences():
     images = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
     for pool in (global_max_pooling, global_mean_pooling):

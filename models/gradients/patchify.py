@@ -12,6 +12,7 @@ kernel as (PPC, F), is the same numbers in the same order.
 
 import tensorflow as tf
 
+from models.gradients import primitives
 from models.gradients.windows import check_channels, dimensions, rows
 
 
@@ -53,8 +54,7 @@ def images_of(patches, height, width, size):
     return tf.reshape(blocks, (-1, height, width, channels))
 
 
-@tf.custom_gradient
-def patchify(images, kernel):
+def patchify(images, kernel, input_gradient=True):
     """y[b,h,w,f] = sum_pqc x[b,hP+p,wP+q,c] K[p,q,c,f]
 
     The patch embedding without bias: a convolution whose stride is its width.
@@ -62,6 +62,7 @@ def patchify(images, kernel):
     Args:
         images: x, (B, H, W, C); P divides H and W.
         kernel: K, (P, P, C, F), a tensor of the dtype of `images`.
+        input_gradient: False for a first layer, whose inputs are data: then dL/dx is None and never computed.
 
     Returns:
         y, (B, H/P, W/P, F). With g = dL/dy:
@@ -73,18 +74,58 @@ def patchify(images, kernel):
     """
     check_channels(images, kernel)
     size = _patch_size(kernel)
+    _check_divides(images, size)
     _, height, width, _ = dimensions(images)
-    matrix, filters = rows(patches(images, size)), rows(kernel)
+    product = _product_in_place if _reads_in_place(images, size) else _product
 
     # 1. y = M_X F_all is a product, so with G = g as (BN, F):  dL/dF_all = M_X^T G  and  dL/dM_X = G F_all^T.
     # 2. M_X holds every pixel once, so dL/dx is dL/dM_X with its elements put back where they came from: no sum.
     # 3. Where L is a mean over the batch, g carries its 1/B, and so do both gradients.
-    def gradient(g):
-        g = rows(g)
-        images_gradient = images_of(tf.matmul(g, filters, transpose_b=True), height, width, size)
-        return images_gradient, tf.reshape(tf.matmul(matrix, g, transpose_a=True), kernel.shape)
+    @tf.custom_gradient
+    def embedded(images, kernel):
+        features, kernel_gradient = product(images, kernel)
 
-    return tf.reshape(tf.matmul(matrix, filters), (-1, height // size, width // size, kernel.shape[-1])), gradient
+        def gradient(g):
+            if not input_gradient:
+                return None, kernel_gradient(g)
+            pixels = tf.matmul(rows(g), rows(kernel), transpose_b=True)
+            return images_of(pixels, height, width, size), kernel_gradient(g)
+
+        return features, gradient
+
+    return embedded(images, kernel)
+
+
+def _product(images, kernel):
+    """y = M_X F_all and the function g -> dL/dF_all = M_X^T G; M_X is kept for it."""
+    size = kernel.shape[0]
+    _, height, width, _ = dimensions(images)
+    matrix = rows(patches(images, size))
+    features = tf.reshape(tf.matmul(matrix, rows(kernel)), (-1, height // size, width // size, kernel.shape[-1]))
+    return features, lambda g: tf.reshape(tf.matmul(matrix, rows(g), transpose_a=True), kernel.shape)
+
+
+def _product_in_place(images, kernel):
+    """The same two products by primitives that read M_X where it lies, in the images.
+
+    A patch is what a window of P x 1 sees of the images viewed as (B, H, W/P, PC). Neither view moves a number.
+    """
+    size, _, channels, filters = kernel.shape
+    _, height, width, _ = dimensions(images)
+    view = tf.reshape(images, (-1, height, width // size, size * channels))
+    shape, geometry = (size, 1, size * channels, filters), ((size, 1), "valid")
+    features = primitives.forward(view, tf.reshape(kernel, shape), *geometry)
+    return features, lambda g: tf.reshape(primitives.kernel_gradient(view, g, shape, *geometry), kernel.shape)
+
+
+def _reads_in_place(images, size):
+    """Whether the primitives are faster than the products with M_X: for small patches of large images.
+
+    M_X of many large images does not fit into the cache and makes a trip to memory. But oneDNN's dL/dK is slow for
+    patches of 16 and more. See benchmarks/patchify.py.
+    """
+    height, width = images.shape[1:3]
+    return None not in (height, width) and height * width > 32 * 32 and size < 16
 
 
 @tf.custom_gradient
