@@ -167,6 +167,14 @@ def test_what_cannot_be_had_is_refused_at_once_with_the_ways_out(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_datasets_that_want_files_from_the_person_say_so(tmp_path):
+    with pytest.raises(UserError, match=r"imagenet2012/.* cannot be downloaded: it wants files from you. Ways out"):
+        open_source("imagenet2012", data_dir=tmp_path)
+    (tmp_path / "archives").mkdir()
+    with pytest.raises(UserError, match=r"imagenet2012/.* could not be prepared \(.*ILSVRC2012_img_train.tar"):
+        open_source("imagenet2012", data_dir=tmp_path / "prepared", archives=tmp_path / "archives")
+
+
 def test_a_missing_archive_is_named(archives, tmp_path):
     write_tar(tmp_path / "train_64x64.tar", {"train_64x64/1.png": encoded(pixels_of(1))})
     with pytest.raises(UserError, match=rf"{tmp_path} has no valid_64x64.tar. Ways out"):

@@ -83,7 +83,7 @@ def open_or_build(spec: str, split: str = "train", cache: pathlib.Path | None = 
     for note in source.notes:
         console.say(note)
     key = hashlib.sha256(json.dumps([FORMAT, source.depends_on], sort_keys=True).encode()).hexdigest()
-    readable = re.sub(r"[^\w.-]+", "-", f"{source.spec}-{source.split}")[:80]
+    readable = re.sub(r"[^\w.-]+", "-", f"{source.spec}-{source.split}", flags=re.ASCII)[:80]
     directory = pathlib.Path(cache or default_cache()) / f"{readable}-{key[:16]}"
     if directory.exists():
         try:

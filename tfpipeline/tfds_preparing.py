@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import logging
 import pathlib
 import signal
@@ -37,16 +38,14 @@ def prepare(builder, archives):
     """
     if archives is not None and not archives.is_dir():
         raise UserError(f"no such folder: {archives}; check --archives")
-    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-        if archives is None:
-            raise UserError(_ways_out(builder, "is not prepared and cannot be downloaded", []))
-        _run_builder(builder, None, archives)
-        return []
-    urls = _urls_of(builder)
+    manual = bool(builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
+    urls = [] if manual else _urls_of(builder)
     if archives is None:
-        if reason := _GONE.get(builder.name) or _unreachable(urls):
+        reason = "it wants files from you" if manual else _GONE.get(builder.name) or _unreachable(urls)
+        if reason:
             raise UserError(_ways_out(builder, f"is not prepared and cannot be downloaded: {reason}", urls))
-        _run_builder(builder, None, None)
+    if archives is None or not urls:
+        _run_builder(builder, None, archives)
         return []
     missing = [url for url in urls if not (archives / _file_name(builder, url)).is_file()]
     if missing:
@@ -125,6 +124,9 @@ class _Asker:
 
     download_and_extract = download
 
+    def __getattr__(self, name):
+        raise _Asked([])  # It asks for something else first, so nobody knows.
+
 
 def _leaves(urls):
     if isinstance(urls, dict):
@@ -137,8 +139,10 @@ def _leaves(urls):
 
 
 def _urls_of(builder):
+    """The URLs that a builder asks for first; empty where it does not ask for URLs."""
+    needs_pipeline = "pipeline" in inspect.signature(builder._split_generators).parameters
     try:
-        builder._split_generators(_Asker())
+        builder._split_generators(_Asker(), **({"pipeline": None} if needs_pipeline else {}))
     except _Asked as asked:
         return asked.urls
     return []
