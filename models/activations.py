@@ -1,5 +1,7 @@
 """Activations and dropout as Keras layers."""
 
+import random
+
 import keras
 import tensorflow as tf
 
@@ -58,7 +60,7 @@ class Dropout(keras.layers.Layer):
 
     Args:
         rate: the probability that an element is dropped, in [0, 1).
-        seed: an int; by default one is drawn from `keras.utils.set_random_seed`'s generator.
+        seed: an int; by default one is drawn from the generator that `keras.utils.set_random_seed` seeds.
         **kwargs: of `keras.layers.Layer`: name, dtype, ...
 
     Raises:
@@ -70,7 +72,7 @@ class Dropout(keras.layers.Layer):
         if not 0 <= rate < 1:
             raise ValueError(f"the rate of dropout must be in [0, 1), got {rate!r}")
         self.rate = rate
-        self.seed = keras.random.SeedGenerator(seed).get_config()["seed"]
+        self.seed = random.randrange(2**31) if seed is None else seed
 
     def build(self, input_shape):
         """Makes the count of the training steps."""
