@@ -1,8 +1,13 @@
 """Residual blocks and sandwiches, made of the layers of this package."""
 
 import keras
+import tensorflow as tf
 
 from models.activations import Activation
+from models.gradients.batch_normalization import statistics_dtype
+from models.gradients.bottleneck_block import bottleneck_block
+from models.gradients.normalized_convolution import Weights
+from models.gradients.residual_block import residual_block
 from models.layers import Convolution, MaxPooling
 from models.normalization import BatchNormalization
 
@@ -19,17 +24,20 @@ class Block(keras.layers.Layer):
         filters: F, the channels of the outputs.
         strides: (S, T), or one int for both.
         batch_norm: whether the block normalizes.
+        fused: whether training computes the block as one operation, which keeps fewer activations for the gradient.
+            Else, and without normalization, it is the composition of its layers. Values and gradients are the same.
         **kwargs: of `keras.layers.Layer`: name, dtype, ...
 
     Raises:
         ValueError: the inputs do not have the channels that the block was built for.
     """
 
-    def __init__(self, filters, strides=1, batch_norm=True, **kwargs):
+    def __init__(self, filters, strides=1, batch_norm=True, fused=True, **kwargs):
         super().__init__(**kwargs)
         self.filters = filters
         self.strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
         self.batch_norm = batch_norm
+        self.fused = fused
         self.convolutions = [
             self._convolution(name, width, size, stride) for name, width, size, stride in self.branch_convolutions()
         ]
@@ -67,7 +75,26 @@ class Block(keras.layers.Layer):
 
     def call(self, inputs, training=False):
         """(B, H/S, W/T, F), rounded up."""
+        if training and self.fused and self.batch_norm:
+            return self.fusion(inputs)
         return self.composition(inputs, training)
+
+    def fusion(self, inputs):
+        """The block in training as one operation; the moving statistics take a step."""
+        convolutions, norms = [*self.convolutions], [*self.norms]
+        if self.projects:
+            convolutions, norms = [*convolutions, self.projection], [*norms, self.projection_norm]
+        dtype = statistics_dtype(inputs)
+        weights = [
+            Weights(convolution.kernel_for(inputs), tf.cast(norm.gamma, dtype), tf.cast(norm.beta, dtype))
+            for convolution, norm in zip(convolutions, norms, strict=True)
+        ]
+        if not self.projects:
+            weights.append(None)
+        outputs, statistics = self.operation(inputs, *weights, self.strides, self.norms[0].epsilon)
+        for norm, (mean, variance) in zip(norms, statistics, strict=True):
+            norm.follow(mean, variance)
+        return outputs
 
     def composition(self, inputs, training):
         """The block as the plain composition of its layers."""
@@ -90,6 +117,7 @@ class Block(keras.layers.Layer):
             "filters": self.filters,
             "strides": self.strides,
             "batch_norm": self.batch_norm,
+            "fused": self.fused,
         }
 
 
@@ -99,6 +127,8 @@ class ResidualBlock(Block):
 
     See `Block` for the arguments.
     """
+
+    operation = staticmethod(residual_block)
 
     def branch_convolutions(self):
         """(name, filters, kernel size, strides) of each convolution of F."""
@@ -117,6 +147,8 @@ class BottleneckBlock(Block):
     Raises:
         ValueError: 4 does not divide the filters.
     """
+
+    operation = staticmethod(bottleneck_block)
 
     def branch_convolutions(self):
         """(name, filters, kernel size, strides) of each convolution of F."""

@@ -38,10 +38,7 @@ def leaky_relu(x, slope=0.01):
 
     @tf.custom_gradient
     def activate(x):
-        def gradient(g):
-            return tf.raw_ops.LeakyReluGrad(gradients=g, features=x, alpha=slope)
-
-        return tf.nn.leaky_relu(x, slope), gradient
+        return tf.maximum(x, slope * x), lambda g: tf.where(x > 0, g, slope * g)
 
     return activate(x)
 

@@ -100,7 +100,7 @@ def normalize_by_batch(x, gamma, beta, epsilon):
     y, *residuals = tf.raw_ops.FusedBatchNormV3(
         x=_as_images(x), scale=gamma, offset=beta, mean=nothing, variance=nothing, epsilon=epsilon, is_training=True
     )
-    return tf.reshape(y, tf.shape(x)), tuple(residuals)
+    return _in_shape_of(y, x), tuple(residuals)
 
 
 def batch_statistics(x, residuals):
@@ -119,7 +119,7 @@ def normalize_by_statistics(x, gamma, beta, mean, variance, epsilon):
     y = tf.raw_ops.FusedBatchNormV3(
         x=_as_images(x), scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
     ).y
-    return tf.reshape(y, tf.shape(x))
+    return _in_shape_of(y, x)
 
 
 def batch_gradient(g, x, gamma, residuals, epsilon):
@@ -155,7 +155,7 @@ def batch_gradient(g, x, gamma, residuals, epsilon):
             epsilon=epsilon,
             is_training=True,
         )
-        return tf.reshape(images_gradient, tf.shape(x)), dgamma, dbeta
+        return _in_shape_of(images_gradient, x), dgamma, dbeta
     mean, variance = residuals
     r, n = tf.math.rsqrt(variance + epsilon), _entries(x)
     dbeta = channel_sum(g)
@@ -196,3 +196,8 @@ def _entries(x):
 def _as_images(x):
     """x with four axes, which is what the kernels take."""
     return x if len(x.shape) == 4 else tf.reshape(x, (-1, 1, 1, x.shape[-1]))
+
+
+def _in_shape_of(images, x):
+    """What `_as_images` changed, changed back."""
+    return images if len(x.shape) == 4 else tf.reshape(images, tf.shape(x))

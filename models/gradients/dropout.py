@@ -11,7 +11,7 @@ def dropout(inputs, rate, seed):
     Args:
         inputs: x, a float tensor of any shape.
         rate: the probability that an element is dropped, in [0, 1).
-        seed: integers (2,), such as (seed, step): they alone determine m, on every machine.
+        seed: integers (2,), such as (seed, step): they alone determine m, on every device. (XLA has its own numbers.)
 
     Returns:
         y, like x. With g = dL/dy: dL/dx = m g / (1 - rate). The mask is not kept: it is drawn again from the seed.
@@ -32,6 +32,6 @@ def dropout(inputs, rate, seed):
 
 
 def _drop(x, rate, seed):
-    # One algorithm for all devices: "auto" would choose another on each kind.
+    # One algorithm for all devices: by default each kind has its own.
     kept = tf.random.stateless_uniform(tf.shape(x), seed, dtype=tf.float32, alg="philox") >= rate
-    return tf.where(kept, x / tf.cast(1 - rate, x.dtype), tf.zeros_like(x))
+    return tf.where(kept, x / tf.constant(1 - rate, x.dtype), tf.zeros_like(x))

@@ -1,0 +1,126 @@
+"""The basic residual block as one operation, which keeps little and computes the rest again."""
+
+import tensorflow as tf
+
+from models.gradients.activations import relu_gradient
+from models.gradients.normalized_convolution import NormalizedConvolution, NormalizedProjection, Weights
+
+
+def residual_block(images, first, second, projection, strides, epsilon):
+    """y = ReLU(BN(conv(ReLU(BN(conv(x, K1))), K2)) + S(x)) in training (He et al. 2015, fig. 5 left)
+
+    S(x) is x, or BN of a projection of x by a 1x1 kernel. conv has "same" padding.
+
+    Args:
+        images: x, (B, H, W, C).
+        first: `Weights` of K1, (P, Q, C, F).
+        second: `Weights` of K2, (P', Q', F, F).
+        projection: `Weights` of the 1x1 kernel, (1, 1, C, F), or None, where C = F and the strides are 1.
+        strides: (S, T), of K1 and of the projection.
+        epsilon: of the normalizations.
+
+    Returns:
+        (y, statistics): y, (B, H/S, W/T, F), rounded up; and a tuple of (mean, biased variance) of each normalization
+        in the order of the arguments, constants through which no gradient flows.
+
+    Raises:
+        ValueError: the kernels do not take the channels that they get.
+
+    Forward, with the convolutions' outputs z1, z2 and u = BN(z2) + S(x):
+        z1 = conv(x, K1)     r1 = ReLU(BN(z1))     z2 = conv(r1, K2)     y = ReLU(u)
+    Kept are x, z1 and z2. The plain composition keeps r1 and y as well, and the projection's output.
+    Backward, with g = dL/dy:
+        1. r1 and u are computed again: two sweeps over memory, beside six convolutions.
+        2. h = dL/du = g where u > 0, else 0. A sum hands its gradient to both terms: to BN(z2) and to S(x).
+        3. BN and conv by their own gradients, from K2 down to K1, the ReLU between them as in line 2.
+        4. dL/dx is the sum of what comes down the branch and the shortcut.
+    """
+    check_block(images, (first, second), projection, strides)
+
+    @tf.custom_gradient
+    def block(x, *tensors):
+        lower = NormalizedConvolution(Weights(*tensors[0:3]), strides, epsilon)
+        upper = NormalizedConvolution(Weights(*tensors[3:6]), (1, 1), epsilon)
+        shortcut = Shortcut(tensors[6:], strides, epsilon)
+        y1, z1 = lower.forward(x)
+        y2, z2 = upper.forward(tf.nn.relu(y1))
+        shortcut.measure(x)
+        outputs = tf.nn.relu(y2 + shortcut.output(x))
+
+        def gradient(g, *_statistics_gradients):
+            kept_x, kept_z1, kept_z2 = only_after(g, (x, z1, z2))
+            r1 = tf.nn.relu(lower.normalized(kept_z1))
+            h = relu_gradient(g, upper.normalized(kept_z2) + shortcut.output(kept_x))
+            dr1, second_gradients = upper.gradient(h, r1, kept_z2)
+            dx, first_gradients = lower.gradient(relu_gradient(dr1, r1), kept_x, kept_z1)
+            dx_shortcut, projection_gradients = shortcut.gradient(h, kept_x)
+            return dx + dx_shortcut, *first_gradients, *second_gradients, *projection_gradients
+
+        return (outputs, *lower.statistics, *upper.statistics, *shortcut.statistics), gradient
+
+    return outputs_and_statistics(block(images, *first, *second, *(projection or ())))
+
+
+class Shortcut:
+    """S(x): x itself where there are no weights, else their `NormalizedProjection`."""
+
+    def __init__(self, weights, strides, epsilon):
+        self.projection = NormalizedProjection(Weights(*weights), strides, epsilon) if weights else None
+        self.statistics = ()
+
+    def measure(self, x):
+        """Takes the statistics of the batch."""
+        if self.projection:
+            self.projection.measure(x)
+            self.statistics = self.projection.statistics
+
+    def output(self, x):
+        """S(x)."""
+        return self.projection.output(x) if self.projection else x
+
+    def gradient(self, h, x):
+        """(dL/dx, the gradients of the weights) of h = dL/dS."""
+        return self.projection.gradient(h, x) if self.projection else (h, ())
+
+
+def only_after(g, kept):
+    """The tensors `kept`, available only once `g` is.
+
+    Without this the graph's optimizer finds that what is computed again has been computed before, and keeps that.
+    """
+    with tf.control_dependencies([g]):
+        return [tf.identity(tensor) for tensor in kept]
+
+
+def outputs_and_statistics(flat):
+    """(y, ((mean, variance), ...)) of (y, mean, variance, ...)."""
+    outputs, *statistics = flat
+    return outputs, tuple(zip(statistics[::2], statistics[1::2], strict=True))
+
+
+def check_block(images, branch, projection, strides):
+    """Raises ValueError unless the kernels of a block fit its images and each other."""
+    channels = images.shape[-1]
+    for weights in branch:
+        _check_kernel(weights, channels)
+        channels = weights.kernel.shape[-1]
+    if projection is not None:
+        _check_kernel(projection, images.shape[-1])
+        if projection.kernel.shape[-1] != channels:
+            raise ValueError(
+                f"the projection has {projection.kernel.shape[-1]} filters, "
+                f"but the branch it is added to has {channels}"
+            )
+    elif images.shape[-1] != channels or tuple(strides) != (1, 1):
+        raise ValueError(
+            f"images of {images.shape[-1]} channels cannot be added to a branch of {channels} filters with strides "
+            f"{tuple(strides)}: give a projection"
+        )
+
+
+def _check_kernel(weights, channels):
+    if weights.kernel.shape[2] != channels:
+        raise ValueError(
+            f"inputs have {channels} channels, but the kernel of shape {tuple(weights.kernel.shape)} takes "
+            f"{weights.kernel.shape[2]}"
+        )

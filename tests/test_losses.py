@@ -1,0 +1,149 @@
+"""Losses against the whole distributions that the stored answers stand for, in NumPy float64."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.losses import distillation, distillation_with_truth, hard_labels, tempered_answer
+
+BOUNDED = settings(max_examples=30, deadline=None, derandomize=True)
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def stored(log_probs, k):
+    """What a label store keeps of whole distributions (B, K), as a batch; and the distributions that it stands for."""
+    classes = log_probs.shape[-1]
+    top_k = np.argsort(-log_probs, axis=-1)[:, :k]
+    kept = np.take_along_axis(log_probs, top_k, -1)
+    probs = np.exp(log_probs)
+    np.put_along_axis(probs, top_k, 0, -1)
+    tail = probs.sum(-1)
+    meant = np.tile(tail[:, None] / max(classes - k, 1), (1, classes))
+    np.put_along_axis(meant, top_k, np.exp(kept), -1)
+    with np.errstate(divide="ignore"):
+        log_tail = np.log(tail)
+    batch = {"top_k": top_k.astype(np.int32), "log_probs": kept.astype(np.float32), "log_tail": np.float32(log_tail)}
+    return {name: tf.constant(array) for name, array in batch.items()}, meant
+
+
+def tempered_divergence(meant, logits, temperature):
+    """T^2 KL(p_T || softmax(z / T)), from the definition."""
+    powered = meant ** (1 / temperature)
+    p = powered / powered.sum(-1, keepdims=True)
+    log_q = log_softmax(logits / temperature)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return temperature**2 * np.where(p > 0, p * (np.log(p) - log_q), 0).sum(-1)
+
+
+@BOUNDED
+@given(
+    classes=st.integers(2, 12),
+    temperature=st.sampled_from([0.5, 1.0, 2.0, 7.0]),
+    seed=st.integers(0, 99),
+    data=st.data(),
+)
+def test_distillation_equals_the_divergence_from_the_whole_distribution(classes, temperature, seed, data):
+    k = data.draw(st.integers(1, classes))
+    random = np.random.default_rng(seed)
+    batch, meant = stored(log_softmax(random.normal(size=(5, classes)) * 3), k)
+    logits = random.normal(size=(5, classes)) * 2
+    loss = distillation(tf.constant(logits, tf.float32), batch, temperature)
+    np.testing.assert_allclose(loss, tempered_divergence(meant, logits, temperature), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_a_student_with_the_teachers_logits_has_no_loss_and_no_gradient(temperature):
+    logits = np.random.default_rng(0).normal(size=(6, 9)) * 3
+    batch, _ = stored(log_softmax(logits), 9)
+    z = tf.constant(logits, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        loss = distillation(z, batch, temperature)
+    np.testing.assert_allclose(loss, 0, atol=1e-4)
+    np.testing.assert_allclose(tape.gradient(loss, z), 0, atol=1e-4)
+
+
+def test_the_gradient_is_that_of_the_definition():
+    random = np.random.default_rng(1)
+    batch, meant = stored(log_softmax(random.normal(size=(4, 7)) * 2), 3)
+    z = tf.constant(random.normal(size=(4, 7)), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        loss = distillation(z, batch, 3.0)
+    powered = meant ** (1 / 3)
+    p = powered / powered.sum(-1, keepdims=True)
+    np.testing.assert_allclose(tape.gradient(loss, z), 3 * (np.exp(log_softmax(z.numpy() / 3)) - p), atol=1e-5)
+
+
+def test_a_sure_teacher_gives_finite_losses_and_gradients():
+    batch = {
+        "top_k": tf.constant([[2, 0], [1, 3]]),
+        "log_probs": tf.constant([[0.0, -np.inf], [-1e-4, -20.0]], tf.float32),
+        "log_tail": tf.constant([-np.inf, -np.inf], tf.float32),
+    }
+    z = tf.constant([[0.0, 1.0, 2.0, 3.0], [1e4, -1e4, 0.0, 0.0]])
+    for temperature in (1.0, 2.0):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            loss = distillation(z, batch, temperature)
+        assert np.all(np.isfinite(loss)) and np.all(np.isfinite(tape.gradient(loss, z)))
+    np.testing.assert_allclose(distillation(z, batch)[0], -log_softmax(z.numpy())[0, 2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("k", [2, 5])
+def test_tempered_answers_sum_to_one_though_the_stored_ones_were_rounded(k):
+    batch, _ = stored(log_softmax(np.random.default_rng(2).normal(size=(4, 5))), k)
+    rounded = tf.cast(tf.cast(batch["log_probs"], tf.float16), tf.float32) + 0.01
+    log_probs, log_rest = tempered_answer(rounded, batch["log_tail"], 5, 1.5)
+    np.testing.assert_allclose(np.exp(log_probs).sum(-1) + (5 - k) * np.exp(log_rest), 1, rtol=1e-5)
+
+
+def test_hard_labels_equal_the_smoothed_cross_entropy_and_leave_unknown_truth_out():
+    logits = np.random.default_rng(3).normal(size=(3, 4))
+    z = tf.constant(logits, tf.float32)
+    batch = {"truth": tf.constant([1, -1, 3])}
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        loss = hard_labels(z, batch, label_smoothing=0.3)
+    p = np.full((3, 4), 0.1)
+    p[[0, 2], [1, 3]] = 0.7
+    expected = -(p * log_softmax(logits)).sum(-1)
+    np.testing.assert_allclose(loss, [expected[0], 0.0, expected[2]], rtol=1e-5)
+    np.testing.assert_array_equal(tape.gradient(loss, z)[1], 0.0)
+
+
+def test_the_mix_weighs_both_and_unknown_truth_adds_nothing():
+    random = np.random.default_rng(4)
+    batch, _ = stored(log_softmax(random.normal(size=(3, 5))), 2)
+    batch["truth"] = tf.constant([4, -1, 0])
+    z = tf.constant(random.normal(size=(3, 5)), tf.float32)
+    soft, hard = distillation(z, batch, 2.0).numpy(), hard_labels(z, batch, 0.1).numpy()
+    assert hard[1] == 0
+    mix = distillation_with_truth(z, batch, 0.25, temperature=2.0, label_smoothing=0.1)
+    np.testing.assert_allclose(mix, 0.75 * soft + 0.25 * hard, rtol=1e-6)
+
+
+def test_every_loss_is_float32_per_sample_for_bfloat16_logits():
+    random = np.random.default_rng(5)
+    batch, _ = stored(log_softmax(random.normal(size=(3, 5))), 2)
+    batch["truth"] = tf.constant([4, -1, 0])
+    z = tf.cast(random.normal(size=(3, 5)), tf.bfloat16)
+    for loss in (distillation(z, batch), hard_labels(z, batch), distillation_with_truth(z, batch, 0.5)):
+        assert (loss.dtype, loss.shape) == (tf.float32, (3,))
+
+
+def test_values_out_of_range_are_refused():
+    batch, _ = stored(log_softmax(np.zeros((2, 4))), 4)
+    batch["truth"] = tf.constant([0, 1])
+    with pytest.raises(ValueError, match="temperature must be above 0, got 0"):
+        distillation(tf.zeros((2, 4)), batch, 0)
+    with pytest.raises(ValueError, match=r"truth_weight must be in 0..1, got 1.5"):
+        distillation_with_truth(tf.zeros((2, 4)), batch, 1.5)
+    with pytest.raises(ValueError, match="4 class indices were given for logits of 3 classes"):
+        distillation(tf.zeros((2, 3)), batch)
