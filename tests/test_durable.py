@@ -8,6 +8,7 @@ import stat
 import pytest
 
 from tfpipeline import durable
+from tfpipeline.errors import UserError
 
 
 def test_a_written_file_is_whole_and_alone(tmp_path):
@@ -58,10 +59,16 @@ def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
-def test_a_directory_is_published_under_its_name(tmp_path):
-    partial = tmp_path / f".store{durable.PARTIAL}"
-    partial.mkdir()
-    (partial / "images.npy").write_bytes(b"pixels")
-    durable.publish_directory(partial, tmp_path / "store")
-    assert (tmp_path / "store" / "images.npy").read_bytes() == b"pixels"
-    assert not partial.exists()
+def test_a_new_directory_is_there_whole_or_not_at_all(tmp_path):
+    final = tmp_path / "deep" / "store"
+    with pytest.raises(ZeroDivisionError), durable.new_directory(final) as partial:
+        (partial / "half").write_bytes(b"pixels")
+        raise ZeroDivisionError
+    assert list(final.parent.iterdir()) == []
+    with durable.new_directory(final) as partial:
+        (partial / "images.npy").write_bytes(b"pixels")
+        assert not final.exists()
+    assert [path.name for path in final.parent.iterdir()] == ["store"]
+    assert (final / "images.npy").read_bytes() == b"pixels"
+    with pytest.raises(UserError, match="store exists already"), durable.new_directory(final):
+        raise AssertionError("nothing is to be written")

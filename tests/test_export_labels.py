@@ -145,8 +145,8 @@ def test_a_failure_in_the_middle_leaves_nothing_and_the_next_export_is_whole(tmp
     assert export.run(config_of(store, form, tmp_path / "out"))["rows"] == COUNT * len(VIEWS)
 
 
-def test_what_a_killed_export_left_is_replaced(tmp_path, store):
-    killed = tmp_path / ".out.unfinished"
+def test_what_a_killed_export_left_goes_away(tmp_path, store):
+    killed = tmp_path / ".out.00000000.scratch"
     (killed / "inside").mkdir(parents=True)
     (killed / "labels.csv").write_text("half")
     export.run(config_of(store, "csv", tmp_path / "out"))
@@ -155,14 +155,19 @@ def test_what_a_killed_export_left_is_replaced(tmp_path, store):
 
 
 def test_two_exports_to_one_place_do_not_mix(tmp_path, store):
-    with durable.new_directory(tmp_path / "out"), pytest.raises(UserError, match="another process is writing"):
+    with (
+        pytest.raises(UserError, match="out exists already; remove it or give another directory"),
+        durable.new_directory(tmp_path / "out") as slower,
+    ):
+        (slower / "labels.csv").write_text("of the slower one")
         export.run(config_of(store, "csv", tmp_path / "out"))
-    assert list((tmp_path / "out").iterdir()) == []
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["labels.csv", "spec.json"]
+    assert (tmp_path / "out" / "labels.csv").read_text() != "of the slower one"
 
 
 def test_nothing_is_overwritten(tmp_path, store):
     export.run(config_of(store, "csv", tmp_path / "out"))
-    with pytest.raises(UserError, match="out exists already; remove it or choose another --out"):
+    with pytest.raises(UserError, match="out exists already; remove it or give another directory"):
         export.run(config_of(store, "csv", tmp_path / "out"))
 
 

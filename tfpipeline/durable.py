@@ -5,13 +5,12 @@ import fcntl
 import hashlib
 import os
 import pathlib
-import shutil
 import uuid
 
 from tfpipeline.errors import UserError
+from tfpipeline.scratch import scratch_directory
 
 PARTIAL = ".partial"
-_UNFINISHED = ".unfinished"  # Not PARTIAL: that of a killed process is told from that of a living one by its lock.
 
 
 def sha256_of_file(path: pathlib.Path) -> str:
@@ -81,40 +80,26 @@ def new_directory(final: pathlib.Path):
         final: the name to be; its parents are made. What a killed process left of it is removed.
 
     Raises:
-        UserError: `final` exists and is not an empty directory, or another process is making it.
+        UserError: `final` exists and is not an empty directory; perhaps another process made it in the meantime.
     """
-    if final.exists() and not (final.is_dir() and not any(final.iterdir())):
-        raise UserError(f"{final} exists already; remove it or choose another --out")
-    unfinished = final.with_name(f".{final.name}{_UNFINISHED}")
-    unfinished.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(unfinished, os.O_RDONLY)
-    try:
-        _lock_alone(descriptor, final)
+    _refuse_existing(final)
+    with scratch_directory(final.parent, final.name) as partial:
+        yield partial
         try:
-            for path in unfinished.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            yield unfinished
-            publish_directory(unfinished, final)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            publish_directory(partial, final)
+        except OSError:
+            _refuse_existing(final)
             raise
-    finally:
-        os.close(descriptor)
 
 
-def _lock_alone(descriptor, final):
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"another process is writing {final}; wait for it or choose another --out") from None
+def _refuse_existing(final):
+    if final.exists() and not (final.is_dir() and not any(final.iterdir())):
+        raise UserError(f"{final} exists already; remove it or give another directory")
 
 
 def remove_leftovers(directory: pathlib.Path) -> None:
     """Removes the temporary files in `directory` that killed processes left; those of living ones stay."""
     for partial in directory.glob(f".*{PARTIAL}"):
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-            continue
         try:
             with open(partial, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
