@@ -16,6 +16,7 @@ from tfpipeline.errors import UserError
 
 EXAMPLE = "python -m jobs.demo --out demo"
 SECONDS_BETWEEN_LOOKS = 0.1
+BATCH_SIZE = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Config:
     out: str = flag("demo", "directory to write into; what an earlier demo left there is replaced", metavar="DIR")
     images: int = flag(6000, "training images to label", metavar="N")
     validation_images: int = flag(1000, "held-out images", metavar="N")
-    epochs: int = flag(6, "epochs of training")
+    epochs: int = flag(8, "epochs of training")
 
 
 def run(config: Config) -> dict:
@@ -45,8 +46,9 @@ def run(config: Config) -> dict:
     print("2. A student learns from the answers alone, and is killed half-way with SIGKILL.", flush=True)
     train = ["train", *training, "--labels", labels, "--validation-labels", held_out_labels, "--run", directory]
     train += ["--validation-split", "valid", "--validation-limit", str(config.validation_images)]
-    train += ["--epochs", str(config.epochs), "--save-every", "20"]
-    killed_at = kill_after(config.epochs * (config.images // 100) // 2, pathlib.Path(directory), *train)
+    train += ["--epochs", str(config.epochs), "--batch-size", str(BATCH_SIZE), "--learning-rate", "4e-3"]
+    train += ["--save-every", "20"]
+    killed_at = kill_after(config.epochs * (config.images // BATCH_SIZE) // 2, pathlib.Path(directory), *train)
     print(
         f"   killed; the newest checkpoint is of step {killed_at}. The same command with --resume goes on.", flush=True
     )
