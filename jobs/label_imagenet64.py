@@ -8,64 +8,95 @@ from jobs import command
 from jobs.command import flag, required
 from jobs.image_flags import ImageFlags, open_images
 from tfpipeline.errors import FlagError
+from tfpipeline.progress import Console
+from tfpipeline.stopping import StopRequest
 
 EXAMPLE = "python -m jobs.label_imagenet64 --images shapes --teacher bundled --out labels/shapes"
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5", "area", "gaussian", "mitchellcubic")
-RANGES = ("0..1", "0..255", "tf", "caffe", "torch")
+RANGES = ("auto", "0..1", "0..255", "tf", "caffe", "torch")
 CLASSES_SHOWN = 10
+MODES = ("status", "dry_run", "verify", "repair")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(ImageFlags):
-    """Labels images with a teacher. The same command again goes on where it stopped, or shows the figures again."""
+    """Labels images with a teacher. The same command again goes on where it stopped, or shows the figures again.
 
-    teacher: str = required(
-        "bundled, a SavedModel directory, a TF-Hub URL, kaggle:OWNER/MODEL/..., keras:NAME, or a .keras or .h5 file",
+    With several teachers, or several views, the answer is their weighted geometric mean. The flags of a teacher are
+    given once for all teachers or once for each, in the order of --teacher.
+    """
+
+    teacher: tuple[str, ...] = required(
+        "bundled, a SavedModel directory, a TF-Hub URL, kaggle:OWNER/MODEL/..., keras:NAME, or a .keras or .h5 file; "
+        "may be repeated",
         metavar="SPEC",
     )
     out: str = required("the label store, a directory", metavar="DIR")
-    interpolation: str = flag("bilinear", "how images are enlarged to the teacher's size", choices=INTERPOLATIONS)
-    top_k: int = flag(32, "answers to keep per image; all classes where they are fewer", metavar="K")
-    batch_size: int = flag(64, "images that the teacher answers at a time", metavar="N")
-    shard_size: int = flag(1024, "images per shard; a killed command loses at most one shard's work", metavar="N")
-    teacher_range: str | None = flag(
-        None,
-        "the numbers that the teacher is fed, where its conventions do not tell: 0..1, 0..255, or Keras Applications' "
-        "tf (-1..1), caffe (BGR minus means), torch (normalized)",
+    interpolation: tuple[str, ...] = flag(
+        (), "how images are enlarged to the teacher's size (default: bilinear)", choices=INTERPOLATIONS
+    )
+    weight: tuple[float, ...] = flag((), "weight of the teacher among several (default: 1)", metavar="W")
+    teacher_range: tuple[str, ...] = flag(
+        (),
+        "the numbers that the teacher is fed: 0..1, 0..255, or as Keras Applications say tf (-1..1), caffe (BGR minus "
+        "means), torch (normalized) (default: auto, what its weights, layers or conventions tell)",
         choices=RANGES,
     )
-    teacher_size: int | None = flag(None, "pixels a side, for a teacher that takes any", metavar="PIXELS")
-    teacher_classes: int | None = flag(
-        None, "number of classes; one less than the teacher answers means that its first is the background", metavar="N"
+    teacher_size: tuple[int, ...] = flag((), "pixels a side, for a teacher that takes any", metavar="PIXELS")
+    teacher_classes: tuple[int, ...] = flag(
+        (), "number of classes; one less than the teacher answers means that its first is the background", metavar="N"
     )
+    views: str = flag("identity", "what the teacher sees: identity, flip, crop:TOP:LEFT:SIZE, joined by commas")
+    keep_views: bool = flag(
+        False, "store the answer to each view instead of their mean, for training on the same views"
+    )
+    top_k: int = flag(32, "answers to keep per image; all classes where they are fewer", metavar="K")
+    batch_size: int = flag(64, "images that the teacher answers at a time", metavar="N")
+    shard_size: int = flag(1024, "images per shard; a killed command loses at most two shards' work", metavar="N")
+    no_gate: bool = flag(False, "label even if the teacher seems to be fed wrongly")
+    status: bool = flag(False, "only tell what is labeled; loads no teacher and no images")
+    dry_run: bool = flag(False, "only tell what would be done and how long it would take; writes no labels")
+    verify: bool = flag(False, "only check every shard, and a sample of the answers by asking the teacher again")
+    repair: bool = flag(False, "set damaged shards aside into DIR/damaged and make those ranges again")
+    sample: int = flag(256, "images that --verify asks the teacher about again", metavar="N")
 
 
 def run(config: Config) -> dict:
     """Labels what has no labels yet and returns the figures of all labels."""
-    for name in ("top_k", "batch_size", "shard_size"):
-        if getattr(config, name) < 1:
-            raise FlagError(f"--{name.replace('_', '-')} is {getattr(config, name)}; it must be at least 1")
-
+    check_flags(config)
+    if config.status:
+        return tell_status(config)
     command.import_tensorflow()
-    from labeling import answers, label_store, labeler, teachers
-    from tfpipeline.progress import Console
-    from tfpipeline.stopping import StopRequest
 
-    console = Console(config.quiet)
-    out = pathlib.Path(config.out)
-    teacher = teachers.load(config.teacher, config.teacher_range, config.teacher_size, config.teacher_classes)
-    console.say(teacher.note)
+    from labeling import answers, label_store, labeler, verification
+
+    console, out, start = Console(config.quiet), pathlib.Path(config.out), time.monotonic()
+    experts = load_experts(config, console)
     images = open_images(config, console)
-    experts = [answers.Expert(teacher, config.interpolation)]
-    spec = labeler.spec_of(images, experts, ("identity",), config.top_k, config.shard_size, "float32")
-    start, labeled = time.monotonic(), 0
+    spec = labeler.spec_of(images, experts, views_of(config, images), config.top_k, config.shard_size, "float32")
+    label_store.check_mixes(out, spec)
+
+    def answerer():
+        return answers.Answerer(experts, spec.views, spec.top_k, images.images.shape[1:], config.batch_size)
+
+    if config.dry_run:
+        check_gate(config, experts, spec, images, console)
+        return tell_plan(config, spec, images, answerer())
+    if config.verify:
+        store = label_store.open_labels(out)
+        verification.check_whole(store, verification.status(store))
+        again = verification.recompute(images.images, store, answerer(), config.batch_size, config.sample)
+        return {"images": len(images), **again, **report(store, images, console), "out": config.out}
     with StopRequest() as stop:
-        store = label_store.create_labels(out, spec)
-        ranges = missing_ranges(store, console)
-        if ranges:
-            answer = answers.Answerer(experts, spec.views, spec.top_k, images.images.shape[1:], config.batch_size)
-            labeled = labeler.label(images.images, store, ranges, answer, config.batch_size, stop, console)
-    seconds = time.monotonic() - start
+        labeled, seconds = 0, 0.0
+        store = label_store.create_labels(out, spec) if (out / label_store.SPEC_FILE).exists() else None
+        if store is None or prepare(config, store, console):
+            check_gate(config, experts, spec, images, console)
+            answer = answerer()
+            store = label_store.create_labels(out, spec)
+            start = time.monotonic()
+            labeled = labeler.label(images.images, store, answer, config.batch_size, stop, console)
+            seconds = time.monotonic() - start
     return {
         "images": len(images),
         "labeled": labeled,
@@ -77,22 +108,144 @@ def run(config: Config) -> dict:
     }
 
 
-def missing_ranges(store, console) -> list[tuple[int, int]]:
-    """The ranges without a verified shard; says what was found."""
-    verified, damaged = store.shards()
-    for path, problem in damaged.items():
-        console.say(f"{path} {problem}; it is not used, and its range is labeled again")
-    missing = [reached for reached in store.ranges if reached not in verified]
-    if not missing:
-        console.say(f"{store.directory}: all {store.spec.count:,} images are labeled")
-    elif verified:
-        left = sum(last - first for first, last in missing)
-        console.say(f"{store.directory}: {left:,} of {store.spec.count:,} images are left to label")
-    return missing
+def check_flags(config: Config) -> None:
+    """Checks what needs no teacher and no images.
+
+    Raises:
+        FlagError: a flag has a value that cannot be, or does not go with another.
+    """
+    for name in ("top_k", "batch_size", "shard_size", "sample"):
+        if getattr(config, name) < 1:
+            raise FlagError(f"{flag_of(name)} is {getattr(config, name)}; it must be at least 1")
+    modes = [flag_of(name) for name in MODES if getattr(config, name)]
+    if len(modes) > 1:
+        raise FlagError(f"{' and '.join(modes)} do not go together; give one of them")
+    for name in ("interpolation", "weight", "teacher_range", "teacher_size", "teacher_classes"):
+        given = len(getattr(config, name))
+        if given not in (0, 1, len(config.teacher)):
+            raise FlagError(
+                f"{flag_of(name)} is given {given} times for {len(config.teacher)} teachers; "
+                "give it once, or once for each"
+            )
+    if any(weight <= 0 for weight in config.weight):
+        raise FlagError(f"--weight {min(config.weight)} must be above 0; leave the teacher out instead")
+
+
+def flag_of(name: str) -> str:
+    """The flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def load_experts(config: Config, console) -> list:
+    """The teachers, each with its interpolation and weight.
+
+    Raises:
+        FlagError: they answer over different classes.
+    """
+    from labeling import answers, teachers
+
+    def each(values, default):
+        """The values of a flag, one for each teacher."""
+        return (values or (default,)) * (1 if len(values) > 1 else len(config.teacher))
+
+    options = zip(
+        config.teacher,
+        (None if name == "auto" else name for name in each(config.teacher_range, "auto")),
+        each(config.teacher_size, None),
+        each(config.teacher_classes, None),
+        each(config.interpolation, "bilinear"),
+        each(config.weight, 1.0),
+        strict=True,
+    )
+    experts = []
+    for spec, range_name, size, classes, interpolation, weight in options:
+        teacher = teachers.load(spec, range_name, size, classes)
+        console.say(f"{teacher.note}; enlarged by {interpolation}")
+        experts.append(answers.Expert(teacher, interpolation, weight))
+    if len({expert.teacher.classes for expert in experts}) > 1:
+        counts = ", ".join(f"{expert.teacher.name} {expert.teacher.classes:,}" for expert in experts)
+        raise FlagError(f"teachers of different classes cannot answer together ({counts}); label with each on its own")
+    return experts
+
+
+def views_of(config: Config, images) -> tuple[str, ...]:
+    """The views to store: their mean as one, or each."""
+    from labeling import views
+
+    names = [name.strip() for name in config.views.split(",")]
+    for name in names:
+        views.check(name, *images.images.shape[1:3])
+    return tuple(names) if config.keep_views else (views.JOIN.join(names),)
+
+
+def check_gate(config: Config, experts, spec, images, console) -> None:
+    """Asks the gate about every teacher; says what it found."""
+    if config.no_gate:
+        return
+    from labeling import gate, quality
+
+    truth, _ = quality.truth_in_classes_of(spec, images)
+    for expert in experts:
+        console.say(gate.check(expert, images.images, truth, len(images.classes), config.batch_size))
+
+
+def prepare(config: Config, store, console) -> bool:
+    """Says what is labeled already, sets damaged shards aside with --repair, and tells whether work is left."""
+    from labeling import verification
+
+    found = verification.status(store)
+    for path, problem in found.damaged.items():
+        fate = "is set aside" if config.repair else "is not used (--repair sets it aside)"
+        console.say(f"{path} {problem}; it {fate}, and its range is labeled again")
+    if config.repair:
+        verification.set_aside(found)
+    left = found.figures()["missing"]
+    count = f"{store.spec.count:,} images"
+    console.say(
+        f"{store.directory}: " + (f"{left:,} of {count} are left to label" if left else f"all {count} are labeled")
+    )
+    return bool(left)
+
+
+def tell_status(config: Config) -> dict:
+    """Prints what is on disk."""
+    from labeling import label_store, verification
+
+    store = label_store.open_labels(pathlib.Path(config.out))
+    found = verification.status(store)
+    for path, problem in found.damaged.items():
+        print(f"{path.name} {problem}")
+    figures = {"images": store.spec.count, **found.figures()}
+    print_figures(figures)
+    return {**figures, "out": config.out}
+
+
+def tell_plan(config: Config, spec, images, answer) -> dict:
+    """Prints what labeling would do, its speed measured on a few batches."""
+    from labeling import label_store, verification
+
+    out = pathlib.Path(config.out)
+    left = spec.count
+    if (out / label_store.SPEC_FILE).exists():
+        left = verification.status(label_store.open_labels(out)).figures()["missing"]
+    answer(images.images[: config.batch_size])  # The first batch also builds the graph.
+    start, measured = time.monotonic(), 0
+    for first in range(0, min(len(images), 4 * config.batch_size), config.batch_size):
+        measured += len(answer(images.images[first : first + config.batch_size]))
+    rate = measured / (time.monotonic() - start)
+    figures = {
+        "images": len(images),
+        "to_label": left,
+        "images_per_second": round(rate, 1),
+        "seconds": round(left / rate, 1),
+        "bytes": left * len(spec.views) * (4 * spec.top_k + 2),
+    }
+    print_figures(figures)
+    return {**figures, "out": config.out}
 
 
 def report(store, images, console) -> dict:
-    """Prints how the labels are, and returns the figures."""
+    """Prints how good the labels are, and returns the figures."""
     from labeling import quality
 
     labels = store.read_all()
@@ -100,20 +253,20 @@ def report(store, images, console) -> dict:
     if note:
         console.say(note)
     figures = quality.figures(labels, truth)
+    print_figures(figures)
     histogram = quality.class_histogram(labels, store.spec.classes)
     names = quality.class_names(store.spec, images)
-    print_table(figures, histogram, names)
+    print(f"{'images by first answer':24}{'images':>12}{'share':>9}")
+    for index in (-histogram).argsort(kind="stable")[:CLASSES_SHOWN]:
+        print(f"  {names[index][:21]:22}{histogram[index]:>12,}{histogram[index] / histogram.sum():>9.2%}")
     return figures
 
 
-def print_table(figures, histogram, names) -> None:
-    """Prints the figures, and the classes that are answered most."""
+def print_figures(figures: dict) -> None:
+    """Prints one figure per line."""
     for name, value in figures.items():
-        text = "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
-        print(f"{name.replace('_', ' '):24}{text:>10}")
-    print(f"{'images by first answer':24}{'images':>10}{'share':>9}")
-    for index in (-histogram).argsort(kind="stable")[:CLASSES_SHOWN]:
-        print(f"  {names[index][:21]:22}{histogram[index]:>10,}{histogram[index] / histogram.sum():>9.2%}")
+        text = "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
+        print(f"{name.replace('_', ' '):24}{text:>12}")
 
 
 if __name__ == "__main__":

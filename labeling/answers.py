@@ -7,14 +7,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from labeling import interpolation
+from labeling import interpolation, views
 from labeling.label_store import Labels
 from labeling.teachers import Teacher
-
-VIEWS: dict[str, collections.abc.Callable[[tf.Tensor], tf.Tensor]] = {
-    "identity": lambda images: images,
-    "flip": lambda images: tf.reverse(images, [2]),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +35,14 @@ def log_probs(images: tf.Tensor, experts: collections.abc.Sequence[Expert], view
     Args:
         images: uint8 (B, H, W, 3).
         experts: the teachers, which answer over the same classes.
-        view: names of VIEWS, joined by "+".
+        view: names of views, joined by "+".
 
     Returns:
         float32 (B, classes).
     """
     total, weights = 0.0, 0.0
-    for name in view.split("+"):
-        seen = VIEWS[name](images)
+    for name in view.split(views.JOIN):
+        seen = views.look(images, name)
         for expert in experts:
             pixels = interpolation.enlarge(seen, expert.teacher.size, expert.interpolation)
             total += expert.weight * expert.teacher.log_probs(pixels)
@@ -75,17 +70,17 @@ class Answerer:
 
     Args:
         experts: the teachers.
-        views: the views to keep apart, each a name of VIEWS or several joined by "+".
+        view_names: the views to keep apart, each a name of labeling.views or several joined by "+".
         k: answers to keep per view.
         image_shape: (H, W, 3).
         batch_size: images per step; a smaller batch is filled up.
     """
 
-    def __init__(self, experts, views, k: int, image_shape: tuple[int, int, int], batch_size: int):
+    def __init__(self, experts, view_names, k: int, image_shape: tuple[int, int, int], batch_size: int):
         self.batch_size = batch_size
 
         def answer(images):
-            answers = [largest(log_probs(images, experts, view), k) for view in views]
+            answers = [largest(log_probs(images, experts, view), k) for view in view_names]
             return [tf.stack(parts, axis=1) for parts in zip(*answers, strict=True)]
 
         signature = tf.TensorSpec((batch_size, *image_shape), tf.uint8, name="images")

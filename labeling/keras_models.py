@@ -55,7 +55,7 @@ def application(spec: str) -> Network:
     digest = hashlib.sha256(name.encode())
     for weight in model.weights:
         digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
-    return _network(model, digest.hexdigest(), _range_by_structure(model) or _range_by_name(model))
+    return _network(model, digest.hexdigest(), _range_by_structure(model), _range_by_name(model))
 
 
 def file(spec: str) -> Network:
@@ -83,8 +83,8 @@ def file(spec: str) -> Network:
         model = library.models.load_model(str(path), compile=False)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"teacher {spec} does not load ({str(error).strip().splitlines()[0][:200]})") from error
-    known = _range_by_structure(model) or _range_by_statistics(model, library) or _range_by_name(model)
-    return _network(model, durable.sha256_of_file(path), known or (None, "nothing in the model tells"))
+    evidence = _range_by_structure(model) or _range_by_statistics(model, library)
+    return _network(model, durable.sha256_of_file(path), evidence, _range_by_name(model))
 
 
 def _written_by(path):
@@ -112,15 +112,25 @@ def _class_names(config):
     return set().union(*map(_class_names, config)) if isinstance(config, list) else set()
 
 
-def _network(model, weights_sha256, known_range):
+def _network(model, weights_sha256, evidence, convention):
+    """The Network of a model.
+
+    Args:
+        model: a keras.Model or a tf_keras.Model.
+        weights_sha256: hash of its weights.
+        evidence: (range, reason) as its weights and layers tell it, or None.
+        convention: (range, reason) as its name tells it, or None.
+    """
+    known_range, reason = evidence or convention or (None, "nothing in the model tells")
     shape = model.input_shape
     if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] not in (3, None):
         raise UserError(f"teacher {model.name} takes {shape}, not a batch of RGB images (B, H, W, 3)")
     return Network(
         call=lambda images: model(images, training=False),
         size=shape[1],
-        range=known_range[0],
-        range_reason=known_range[1],
+        range=known_range,
+        range_reason=reason,
+        range_is_certain=evidence is not None,
         weights_sha256=weights_sha256,
         owner=model,
     )

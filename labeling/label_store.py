@@ -3,91 +3,21 @@
 import dataclasses
 import hashlib
 import io
-import json
 import pathlib
 import re
 import zipfile
 
 import numpy as np
 
+from labeling.label_spec import LabelSpec
 from tfpipeline import durable
 from tfpipeline.errors import UserError
 
-FORMAT = 1
 SPEC_FILE = "spec.json"
 SHARD_NAME = re.compile(r"labels-(\d{8,})-(\d{8,})-([0-9a-f]{16})\.npz")
 _HASH_DIGITS = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelSpec:
-    """What the labels are labels of, and how they were made: two stores mix only when all of it is equal.
-
-    Attributes:
-        dataset: fingerprint of the ImageStore.
-        images_sha256: of its images.npy; with `names_sha256` it recognizes the same images with other truth.
-        names_sha256: of its names.txt.
-        count: number of images, N.
-        shard_size: images per shard; shard i holds the images i * shard_size .. min((i + 1) * shard_size, N) - 1.
-        teachers: one dict per teacher: name, fingerprint, interpolation, weight, and what the teacher says of itself.
-        classes: number of classes that the teachers answer over.
-        class_names: their names, or () when the teachers do not say.
-        top_k: answers kept per image and view, k.
-        views: one name per stored view; "a+b" is the geometric mean of the answers to views a and b.
-        precision: the arithmetic of the teachers, such as "float32".
-    """
-
-    dataset: str
-    images_sha256: str
-    names_sha256: str
-    count: int
-    shard_size: int
-    teachers: tuple[dict, ...]
-    classes: int
-    class_names: tuple[str, ...]
-    top_k: int
-    views: tuple[str, ...] = ("identity",)
-    precision: str = "float32"
-    format: int = FORMAT
-
-    def to_json(self) -> str:
-        """The content of spec.json: keys in a fixed order, so that equal specs are equal files."""
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> "LabelSpec":
-        """The spec that `to_json` wrote.
-
-        Raises:
-            ValueError: the text is no spec of this format.
-        """
-        fields = json.loads(text)
-        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-            raise ValueError(f"not a label store of format {FORMAT}")
-        for name in ("teachers", "class_names", "views"):
-            fields[name] = tuple(fields[name])
-        try:
-            return cls(**fields)
-        except TypeError as error:
-            raise ValueError(str(error)) from error
-
-    def differences(self, other: "LabelSpec") -> list[str]:
-        """One line for each thing that keeps labels of `other` from lying beside labels of this spec.
-
-        The same images with other truth are the same images, and a teacher is known by its fingerprint, so neither
-        the dataset's fingerprint alone nor the name of a teacher makes a difference.
-        """
-        mine, others = self._identity(), other._identity()
-        return [f"{name}: {mine[name]} there, {others[name]} asked for" for name in mine if mine[name] != others[name]]
-
-    def _identity(self):
-        # class_names follow from the teachers, and the dataset's fingerprint from images, names and truth.
-        rest = {"dataset", "teachers", "class_names"}
-        identity = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        identity = {name: value for name, value in identity.items() if name not in rest}
-        for key in ("fingerprint", "interpolation", "weight"):
-            identity[f"teacher {key}"] = ", ".join(str(teacher[key]) for teacher in self.teachers)
-        return identity
+# Rounding to float16 moves the mass of an answer by at most 2^-11 times its entropy in nats, of at most 11.
+MASS_TOLERANCE = 6e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +73,18 @@ class LabelStore:
         verified, _ = self.shards()
         return [reached for reached in self.ranges if reached not in verified]
 
+    def is_done(self, reached: tuple[int, int]) -> bool:
+        """Whether the range (first, last) has a verified shard."""
+        return any(self.problem_of(path) is None for path in self.directory.glob(_shard_name(*reached, "*")))
+
+    def problem_of(self, path: pathlib.Path) -> str | None:
+        """What is wrong with a shard, or None."""
+        try:
+            self._read(path)
+        except ValueError as error:
+            return str(error)
+        return None
+
     def write_shard(self, first: int, last: int, labels: Labels) -> pathlib.Path:
         """Writes the answers to the images first..last-1, durably and all at once.
 
@@ -165,7 +107,7 @@ class LabelStore:
             **{field.name: getattr(labels, field.name) for field in dataclasses.fields(Labels)},
         )
         digits = hashlib.sha256(content.getvalue()).hexdigest()[:_HASH_DIGITS]
-        path = self.directory / f"labels-{first:08d}-{last:08d}-{digits}.npz"
+        path = self.directory / _shard_name(first, last, digits)
         durable.write_file(path, content.getvalue())
         return path
 
@@ -268,9 +210,7 @@ class LabelStore:
                 return f"{name} is {array.dtype}{array.shape}, not {np.dtype(dtype)}{expected}"
         if labels.top_k.max() >= spec.classes:
             return f"has class {labels.top_k.max()}; there are {spec.classes}"
-        if np.isnan(labels.log_probs).any() or np.isnan(labels.log_tail).any():
-            return "has log-probabilities that are no numbers"
-        return None
+        return _inconsistency(labels)
 
 
 def open_labels(directory: pathlib.Path) -> LabelStore:
@@ -321,6 +261,24 @@ def create_labels(directory: pathlib.Path, spec: LabelSpec) -> LabelStore:
     if not (directory / SPEC_FILE).exists():
         durable.write_file(directory / SPEC_FILE, spec.to_json().encode())
     return open_labels(directory)
+
+
+def _inconsistency(labels):
+    """Why the labels are no probabilities, or None."""
+    log_probs = labels.log_probs.astype(np.float32)
+    if np.isnan(log_probs).any() or np.isnan(labels.log_tail).any():
+        return "has log-probabilities that are no numbers"
+    if (np.diff(log_probs) > 0).any():
+        return "has answers that are not in the order of their probability"
+    if (np.diff(np.sort(labels.top_k)) == 0).any():
+        return "has a class twice among the answers to one image"
+    mass = np.exp(log_probs).sum(-1) + np.exp(labels.log_tail.astype(np.float32))
+    worst = mass.flat[np.abs(mass - 1).argmax()]
+    return None if abs(worst - 1) < MASS_TOLERANCE else f"has probabilities that sum to {worst:.4f}"
+
+
+def _shard_name(first, last, digits):
+    return f"labels-{first:08d}-{last:08d}-{digits}.npz"
 
 
 def _strangers(directory):

@@ -3,11 +3,15 @@
 import collections.abc
 import concurrent.futures
 import itertools
+import time
 
 import numpy as np
 
+from labeling.claims import Claims
 from labeling.label_store import Labels, LabelSpec, LabelStore
 from tfpipeline.progress import SILENT
+
+SECONDS_BETWEEN_LOOKS = 1.0  # at what another process has done
 
 
 def spec_of(image_store, experts, views, k: int, shard_size: int, precision: str) -> LabelSpec:
@@ -43,20 +47,18 @@ def spec_of(image_store, experts, views, k: int, shard_size: int, precision: str
 def label(
     images: np.ndarray,
     store: LabelStore,
-    ranges: collections.abc.Sequence[tuple[int, int]],
     answer: collections.abc.Callable[[np.ndarray], Labels],
     batch_size: int,
     stop,
     console=SILENT,
 ) -> int:
-    """Labels the given ranges of images.
+    """Labels what has no labels yet, sharing the work with other processes in the same directory.
 
     While one batch is answered, the next one is read; while one shard is answered, the last one is written.
 
     Args:
         images: uint8 (N, H, W, 3), memory-mapped.
         store: where the shards go.
-        ranges: (first, last) of the shards to make.
         answer: images -> Labels, as answers.Answerer.
         batch_size: images per call of `answer`. Batches do not reach over the end of a shard, so that a shard's labels
             do not depend on where the work began.
@@ -64,33 +66,60 @@ def label(
         console: where progress goes.
 
     Returns:
-        Number of images labeled.
+        Number of images labeled by this process.
 
     Raises:
         Stopped: a signal came; the finished shards are on disk.
     """
-    total = sum(last - first for first, last in ranges)
-    already = len(images) - total
-    with (
-        console.bar("labeling", len(images), "image", done=already) as advance,
-        concurrent.futures.ThreadPoolExecutor(1) as writer,
-    ):
+    labeled, missing, waiting = 0, store.missing_ranges(), False
+    already = len(images) - _images_in(missing)
+    with console.bar("labeling", len(images), "image", done=already) as advance, Claims(store.directory) as claims:
+        while missing:
+            mine = claims.take(missing, store.is_done)
+            done = _label_ranges(images, store, mine, claims, answer, batch_size, stop, advance)
+            labeled += done
+            left = store.missing_ranges()
+            advance(_images_in(missing) - _images_in(left) - done)
+            missing = left
+            if missing and not done:
+                if not waiting:
+                    console.say(f"{_images_in(missing):,} images are being labeled by another process; waiting for it")
+                waiting = True
+                stop.raise_if_requested("the finished shards are saved")
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+    return labeled
+
+
+def _label_ranges(images, store, ranges, claims, answer, batch_size, stop, advance):
+    """Labels the ranges, gives each back when its shard is durable, and returns the number of images."""
+    labeled = 0
+
+    def write(reached, parts):
+        store.write_shard(*reached, _concatenate(parts))
+        claims.release(reached)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as writer:
         written = None
         batches = _read_ahead(images, ranges, batch_size)
-        for (first, last), group in itertools.groupby(batches, key=lambda item: item[0]):
+        for reached, group in itertools.groupby(batches, key=lambda item: item[0]):
             parts = []
             for _, batch in group:
                 parts.append(answer(batch))
                 advance(len(batch))
+            labeled += reached[1] - reached[0]
             if written:
                 written.result()
-            written = writer.submit(store.write_shard, first, last, _concatenate(parts))
+            written = writer.submit(write, reached, parts)
             if stop.requested:
                 written.result()
             stop.raise_if_requested("the finished shards are saved")
         if written:
             written.result()
-    return total
+    return labeled
+
+
+def _images_in(ranges):
+    return sum(last - first for first, last in ranges)
 
 
 def _read_ahead(images, ranges, batch_size):

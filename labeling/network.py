@@ -15,6 +15,7 @@ class Network:
         size: height and width of its input in pixels, or None when it takes any.
         range: the range of its input, one of feeding.RANGES, or None when nothing tells it.
         range_reason: what tells it, for the person at the terminal.
+        range_is_certain: whether that is evidence from the network itself, not a convention.
         weights_sha256: hash of its weights, in hexadecimal.
         owner: the object that keeps the weights alive.
     """
@@ -23,5 +24,6 @@ class Network:
     size: int | None
     range: str | None
     range_reason: str
+    range_is_certain: bool
     weights_sha256: str
     owner: object

@@ -35,6 +35,7 @@ def load(spec: str) -> Network:
         size=signature.shape[1],
         range="0..1",
         range_reason="the TF-Hub convention",
+        range_is_certain=False,
         weights_sha256=_sha256(directory),
         # Keeps the variables alive: a restored function refers to them weakly.
         owner=loaded,

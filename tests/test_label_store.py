@@ -29,13 +29,15 @@ SPEC = LabelSpec(
 
 
 def labels_of(first, last, seed=0):
-    """Labels that differ for each image."""
+    """Labels that differ for each image: random distributions over the classes, the largest of them kept."""
     rng = np.random.default_rng([seed, first])
-    n = last - first
+    p = rng.dirichlet(np.ones(SPEC.classes), (last - first, 1))
+    order = np.argsort(-p)
+    ranked = np.take_along_axis(p, order, -1)
+    k = SPEC.top_k
+    log_tail = np.log(ranked[..., k:].sum(-1))
     return Labels(
-        rng.integers(0, SPEC.classes, (n, 1, SPEC.top_k)).astype(np.uint16),
-        -np.sort(rng.exponential(size=(n, 1, SPEC.top_k)).astype(np.float16)),
-        -rng.exponential(size=(n, 1)).astype(np.float16),
+        order[..., :k].astype(np.uint16), np.log(ranked[..., :k]).astype(np.float16), log_tail.astype(np.float16)
     )
 
 
@@ -138,6 +140,9 @@ def test_two_shards_of_a_range_count_once(store):
         ({"top_k": np.full((4, 1, 3), 7, np.uint16)}, "has class 7; there are 7"),
         ({"log_probs": np.full((4, 1, 3), np.nan, np.float16)}, "no numbers"),
         ({"log_tail": np.zeros((4, 2), np.float16)}, "log_tail is float16"),
+        ({"log_tail": np.zeros((4, 1), np.float16)}, "probabilities that sum to 1"),
+        ({"log_probs": labels_of(0, 4).log_probs[..., ::-1]}, "not in the order of their probability"),
+        ({"top_k": np.ones((4, 1, 3), np.uint16)}, "a class twice"),
     ],
 )
 def test_labels_that_are_none_are_not_written(store, change, message):
@@ -152,7 +157,7 @@ def test_an_answer_over_all_classes_has_no_tail(tmp_path):
     full = create_labels(tmp_path / "full", spec)
     labels = Labels(
         np.tile(np.arange(7, dtype=np.uint16), (4, 1, 1)),
-        np.full((4, 1, 7), -2, np.float16),
+        np.full((4, 1, 7), np.log(1 / 7), np.float16),
         np.full((4, 1), -np.inf, np.float16),
     )
     full.write_shard(0, 4, labels)

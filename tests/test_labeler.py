@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tiny_teachers import log_softmax, mean_color_logits, save_hub_module
 
-from labeling import answers, labeler, quality, teachers
+from labeling import answers, labeler, quality, teachers, views
 from labeling.label_store import Labels, create_labels
 from tfpipeline.errors import Stopped
 from tfpipeline.stopping import StopRequest
@@ -34,7 +34,7 @@ def spec_of(images, experts, views=("identity",), k=4):
 
 def label_all(images, experts, directory, answer, stop=None, views=("identity",), k=4):
     store = create_labels(directory, spec_of(images, experts, views, k))
-    labeler.label(images, store, store.missing_ranges(), answer, BATCH, stop or StopRequest())
+    labeler.label(images, store, answer, BATCH, stop or StopRequest())
     return store
 
 
@@ -125,7 +125,7 @@ def test_a_full_disk_is_told_and_nothing_torn_stays(tmp_path, teacher, images, m
     store = create_labels(tmp_path / "labels", spec_of(images, experts))
     monkeypatch.setattr("tfpipeline.durable.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        labeler.label(images, store, store.ranges, answerer(images, experts), BATCH, StopRequest())
+        labeler.label(images, store, answerer(images, experts), BATCH, StopRequest())
     assert [path.name for path in store.directory.iterdir()] == ["spec.json"]
 
 
@@ -167,7 +167,7 @@ def test_truth_is_counted_as_the_teacher_counts():
 
 def test_the_mirror_image_is_answered_too(tmp_path, teacher, images):
     """A teacher of mean colors answers a mirror image alike; a picture's left and right are swapped for it."""
-    np.testing.assert_array_equal(answers.VIEWS["flip"](tf.constant(images)), images[:, :, ::-1])
-    experts, views = [answers.Expert(teacher, "bilinear")], ("identity", "identity+flip")
-    both = label_all(images, experts, tmp_path / "both", answerer(images, experts, views), views=views).read_all()
+    np.testing.assert_array_equal(views.look(tf.constant(images), "flip"), images[:, :, ::-1])
+    experts, names = [answers.Expert(teacher, "bilinear")], ("identity", "identity+flip")
+    both = label_all(images, experts, tmp_path / "both", answerer(images, experts, names), views=names).read_all()
     np.testing.assert_allclose(both.log_probs[:, 0], both.log_probs[:, 1], atol=2e-3)

@@ -1,0 +1,77 @@
+"""What the labels in a store are labels of, and how they were made."""
+
+import dataclasses
+import json
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSpec:
+    """What the labels are labels of, and how they were made: two stores mix only when all of it is equal.
+
+    Attributes:
+        dataset: fingerprint of the ImageStore.
+        images_sha256: of its images.npy; with `names_sha256` it recognizes the same images with other truth.
+        names_sha256: of its names.txt.
+        count: number of images, N.
+        shard_size: images per shard; shard i holds the images i * shard_size .. min((i + 1) * shard_size, N) - 1.
+        teachers: one dict per teacher: name, fingerprint, interpolation, weight, and what the teacher says of itself.
+        classes: number of classes that the teachers answer over.
+        class_names: their names, or () when the teachers do not say.
+        top_k: answers kept per image and view, k.
+        views: one name per stored view; "a+b" is the geometric mean of the answers to views a and b.
+        precision: the arithmetic of the teachers, such as "float32".
+    """
+
+    dataset: str
+    images_sha256: str
+    names_sha256: str
+    count: int
+    shard_size: int
+    teachers: tuple[dict, ...]
+    classes: int
+    class_names: tuple[str, ...]
+    top_k: int
+    views: tuple[str, ...] = ("identity",)
+    precision: str = "float32"
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """The content of spec.json: keys in a fixed order, so that equal specs are equal files."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "LabelSpec":
+        """The spec that `to_json` wrote.
+
+        Raises:
+            ValueError: the text is no spec of this format.
+        """
+        fields = json.loads(text)
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            raise ValueError(f"not a label store of format {FORMAT}")
+        for name in ("teachers", "class_names", "views"):
+            fields[name] = tuple(fields[name])
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+
+    def differences(self, other: "LabelSpec") -> list[str]:
+        """One line for each thing that keeps labels of `other` from lying beside labels of this spec.
+
+        The same images with other truth are the same images, and a teacher is known by its fingerprint, so neither
+        the dataset's fingerprint alone nor the name of a teacher makes a difference.
+        """
+        mine, others = self._identity(), other._identity()
+        return [f"{name}: {mine[name]} there, {others[name]} asked for" for name in mine if mine[name] != others[name]]
+
+    def _identity(self):
+        # class_names follow from the teachers, and the dataset's fingerprint from images, names and truth.
+        rest = {"dataset", "teachers", "class_names"}
+        identity = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        identity = {name: value for name, value in identity.items() if name not in rest}
+        for key in ("fingerprint", "interpolation", "weight"):
+            identity[f"teacher {key}"] = ", ".join(str(teacher[key]) for teacher in self.teachers)
+        return identity
