@@ -100,6 +100,17 @@ def validation_data(store, labels: str | None, training: Data, training_labels: 
     return Data(store.images, training.classes, truth, answers, identity)
 
 
+def first_images(data: Data, count: int) -> Data:
+    """The first images alone, to be learned by heart: a check that a network can learn at all.
+
+    Args:
+        data: what there is to learn.
+        count: how many images to keep.
+    """
+    answers = data.answers and {name: array[:count] for name, array in data.answers.items()}
+    return dataclasses.replace(data, images=data.images[:count], truth=data.truth[:count], answers=answers)
+
+
 def targets_of(data: Data, truth_weight: float) -> dict[str, np.ndarray]:
     """The arrays that the loss reads.
 

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 import toy_training as toy
 
-from tfpipeline import checkpoint, run_directory
+from tfpipeline import checkpoint, run_directory, training_state
 from tfpipeline.errors import Stopped, UserError
-from tfpipeline.trainer import SaveEvery, Trainer
+from tfpipeline.trainer import Trainer
 
 
 def state_of(directory):
@@ -27,7 +27,7 @@ def whole(tmp_path_factory):
     """A run left alone, with a checkpoint at every step."""
     directory = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "prune", lambda directory: None)
+        patch.setattr(checkpoint, "prune", lambda directory, **_: None)
         trainer = toy.train(directory, epochs=2, callbacks=patience())
     return directory, trainer
 
@@ -49,9 +49,8 @@ def test_checkpoints_hold_dropout_statistics_averages_best_and_patience(whole):
     names = {name.split("/")[-1] for name in snapshot.arrays}
     assert {"kernel", "moving_mean", "seed_generator_state", "iteration"} <= names
     assert any("average" in name for name in names)
-    (early_stopping,) = snapshot.state["callbacks"]
-    assert {"best", "wait", "best_epoch"} <= early_stopping.keys()
-    assert any(name.startswith("callback/0/best_weights/") for name in snapshot.arrays)
+    assert {"best", "wait", "best_epoch"} <= snapshot.state["callbacks"]["EarlyStopping-0"].keys()
+    assert any(name.startswith("callback/EarlyStopping-0/best_weights/") for name in snapshot.arrays)
 
 
 @pytest.mark.parametrize("most_steps_per_call", [1, 7, 64])
@@ -74,6 +73,7 @@ def test_it_takes_the_steps_that_a_plain_loop_takes(tmp_path):
         variables = task.model.trainable_variables
         task.optimizer.apply(tape.gradient(loss, variables), variables)
         losses.append(float(loss))
+    task.optimizer.finalize_variable_values(task.model.trainable_variables)
     assert trainer.history[0]["loss"] == pytest.approx(np.mean(losses), rel=1e-6)
     for ours, theirs in zip(trainer.task.model.variables, task.model.variables, strict=True):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-5, atol=1e-6)
@@ -99,7 +99,7 @@ def test_history_has_no_rows_beyond_the_checkpoint(whole, tmp_path):
     for path in checkpoint.newest_first(tmp_path / run_directory.CHECKPOINTS):
         if checkpoint.step_of(path) > 18:
             path.unlink()
-    trainer = Trainer(toy.task(epochs=2, callbacks=patience()), tmp_path, SaveEvery())
+    trainer = toy.trainer(tmp_path, epochs=2, callbacks=patience())
     snapshot = run_directory.newest_snapshot(tmp_path, True, print)
     trainer._restore(snapshot)
     assert (tmp_path / run_directory.HISTORY).read_text().count("\n") == 2
@@ -181,7 +181,7 @@ def test_a_checkpoint_of_another_network_is_refused_and_nothing_assigned(tmp_pat
     other.model.pop()
     other.model.add(keras.layers.Dense(toy.CLASSES + 1))
     other.model.build((None, 6, 5, 3))
-    trainer = Trainer(other, tmp_path)
+    trainer = Trainer(other, tmp_path, toy.saver(tmp_path))
     before = trainer.weights_sha256()
     with pytest.raises(UserError, match=r"the checkpoint has model/.*/kernel as \(\(48, 3\).*as \(\(48, 4\)"):
         trainer.run(run_directory.newest_snapshot(tmp_path, True, print))
@@ -208,6 +208,31 @@ def test_a_stop_request_saves_the_step_and_says_how_to_go_on(tmp_path, monkeypat
     with pytest.raises(Stopped, match=r"step 1 of 30 is saved in .*; run the same command again"):
         toy.train(tmp_path, save_steps=50)
     assert checkpoint.load_newest(tmp_path / run_directory.CHECKPOINTS).step == 1
+
+
+def test_the_best_epoch_is_kept_and_gives_the_final_weights(tmp_path):
+    trainer = toy.train(tmp_path, epochs=6, monitor="validation_top1", learning_rate=0.05)
+    figures = [row["validation_top1"] for row in trainer.history]
+    assert trainer.best_step == (1 + figures.index(max(figures))) * toy.STEPS_PER_EPOCH
+    assert trainer.best_step < trainer.step - checkpoint.KEEP, "the best epoch must not be among the newest"
+    steps = {checkpoint.step_of(path) for path in checkpoint.newest_first(tmp_path / run_directory.CHECKPOINTS)}
+    assert trainer.best_step in steps
+    assert trainer.task.evaluate()["validation_top1"] == max(figures)
+    again = toy.train(tmp_path, epochs=6, monitor="validation_top1", learning_rate=0.05)
+    assert again.weights_sha256() == trainer.weights_sha256()
+
+
+def test_the_model_has_its_averaged_weights_only_inside_the_context(tmp_path):
+    task = toy.train(tmp_path, epochs=1).task
+    averages = [v.numpy() for v in task.optimizer.variables if v.name.endswith("_average")]
+    for variable in task.model.trainable_variables:
+        variable.assign(variable + 1)
+    before = [variable.numpy() for variable in task.model.trainable_variables]
+    with training_state.averaged_weights(task.model, task.optimizer):
+        for variable, average in zip(task.model.trainable_variables, averages, strict=True):
+            assert np.array_equal(variable.numpy(), average)
+    for variable, value in zip(task.model.trainable_variables, before, strict=True):
+        assert np.array_equal(variable.numpy(), value)
 
 
 def test_fit_works_on_the_same_batches():

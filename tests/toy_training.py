@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from jobs import command
 from tfpipeline import augment, batches, run_directory
-from tfpipeline.trainer import SaveEvery, Task, Trainer
+from tfpipeline.saving import SaveEvery, Saver
+from tfpipeline.trainer import Task, Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +68,25 @@ def task(epochs=3, learning_rate=0.01, loss=cross_entropy, callbacks=(), **optio
     )
 
 
+def saver(directory, save_steps=1):
+    """Saves after so many steps."""
+    return Saver(pathlib.Path(directory) / run_directory.CHECKPOINTS, SaveEvery(steps=save_steps))
+
+
+def trainer(directory, save_steps=1, most_steps_per_call=4, **options):
+    """A trainer of `task(**options)`."""
+    return Trainer(task(**options), pathlib.Path(directory), saver(directory, save_steps), most_steps_per_call)
+
+
 def train(directory, save_steps=1, resume=True, most_steps_per_call=4, **options):
     """Trains to the end or to a signal; the trainer."""
     directory = pathlib.Path(directory)
     with run_directory.locked(directory):
         snapshot = run_directory.newest_snapshot(directory, resume, print)
-        trainer = Trainer(task(**options), directory, SaveEvery(steps=save_steps), most_steps_per_call)
-        trainer.run(snapshot)
-    return trainer
+        ready = trainer(directory, save_steps, most_steps_per_call, **options)
+        ready.run(snapshot)
+        ready.finish()
+    return ready
 
 
 def logging_loss(path):
@@ -95,8 +107,8 @@ def logging_loss(path):
 def train_in_process(directory, log, epochs, save_steps):
     """What a process of its own runs: trains on and leaves the hash of the weights in the file `weights`."""
     tf.config.experimental.enable_op_determinism()
-    trainer = train(directory, save_steps, epochs=epochs, loss=logging_loss(log), most_steps_per_call=1)
-    (pathlib.Path(directory) / "weights").write_text(trainer.weights_sha256())
+    trained = train(directory, save_steps, epochs=epochs, loss=logging_loss(log), most_steps_per_call=1)
+    (pathlib.Path(directory) / "weights").write_text(trained.weights_sha256())
 
 
 def hold_lock(directory):

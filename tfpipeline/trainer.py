@@ -16,23 +16,11 @@ import tensorflow as tf
 from tfpipeline import checkpoint, run_directory, training_state
 from tfpipeline.errors import UserError
 from tfpipeline.progress import SILENT, Console
+from tfpipeline.saving import Saver
 from tfpipeline.stopping import StopRequest
 
 SECONDS_PER_CALL = 0.5
 MOST_STEPS_PER_CALL = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class SaveEvery:
-    """How often a checkpoint is saved, beside the end of every epoch.
-
-    Attributes:
-        steps: after so many training steps, or None.
-        seconds: after so many seconds, or None.
-    """
-
-    steps: int | None = None
-    seconds: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +36,7 @@ class Task:
         epochs: number of epochs.
         evaluate: () -> figures by name, called at the end of an epoch; or None.
         callbacks: keras callbacks, called as `model.fit` does; what they remember is part of the checkpoints.
+        monitor: the figure that tells the best epoch, whose checkpoint is kept; None keeps only the newest.
         experiment: all that decides the result, for JSON; going on with another one is refused.
         machine: all that decides the rounding, for JSON; going on with another one is said aloud.
     """
@@ -60,6 +49,7 @@ class Task:
     epochs: int
     evaluate: Callable[[], dict] | None = None
     callbacks: Sequence[keras.callbacks.Callback] = ()
+    monitor: str | None = None
     experiment: dict = dataclasses.field(default_factory=dict)
     machine: dict = dataclasses.field(default_factory=dict)
 
@@ -70,32 +60,37 @@ class Trainer:
     Args:
         task: what is to be learned.
         directory: the run directory; the caller holds its lock.
-        save_every: how often to save, beside the end of every epoch.
+        saver: of its checkpoints.
         most_steps_per_call: steps that one call of the compiled function takes at most; the result does not depend
             on it.
         console: where to report.
+        strategy: in whose scope model and optimizer were made; the default one if None. Its replicas share each batch
+            evenly.
     """
 
     def __init__(
         self,
         task: Task,
         directory: pathlib.Path,
-        save_every: SaveEvery = SaveEvery(),
+        saver: Saver,
         most_steps_per_call: int = MOST_STEPS_PER_CALL,
         console: Console = SILENT,
+        strategy: tf.distribute.Strategy | None = None,
     ):
-        self.task, self.directory, self.save_every, self.console = task, directory, save_every, console
+        self.task, self.directory, self.saver, self.console = task, directory, saver, console
         self.step, self.loss_sum, self.history = 0, 0.0, []
         self.steps_taken, self.seconds_in_steps = 0, 0.0
-        task.optimizer.build(task.model.trainable_variables)
-        task.model.compile(optimizer=task.optimizer)
+        self._strategy = strategy or tf.distribute.get_strategy()
+        with self._strategy.scope():
+            task.optimizer.build(task.model.trainable_variables)
+            task.model.compile(optimizer=task.optimizer)
         self._variables = training_state.named_variables(task.model, task.optimizer)
         self._callbacks = keras.callbacks.CallbackList(
             list(task.callbacks), model=task.model, epochs=task.epochs, steps=task.steps_per_epoch, verbose=0
         )
         self._most_steps_per_call = 1 if any(map(_watches_steps, task.callbacks)) else most_steps_per_call
-        self._take_steps = _compiled_steps(task)
-        self._saved_step, self._saved_at = None, time.monotonic()
+        self._take_steps = _compiled_steps(task, self._strategy)
+        self._saved = None
 
     def run(self, snapshot: checkpoint.Snapshot | None = None) -> list[dict]:
         """Trains to the end.
@@ -114,7 +109,7 @@ class Trainer:
         if snapshot is not None:
             self._restore(snapshot)
         with StopRequest() as stop, self._bar() as advance:
-            batches = iter(self.task.batches_from(self.step))
+            batches = iter(self._strategy.experimental_distribute_dataset(self.task.batches_from(self.step)))
             try:
                 self._train(batches, stop, advance)
             finally:
@@ -127,6 +122,26 @@ class Trainer:
     def finished(self) -> bool:
         """Whether the last epoch is closed, or a callback ended the training."""
         return len(self.history) >= self.task.epochs or self.task.model.stop_training
+
+    @property
+    def best_step(self) -> int | None:
+        """The step at the end of the epoch with the best figure so far; None when nothing is monitored."""
+        known = [row for row in self.history if row.get(self.task.monitor) is not None]
+        if not known:
+            return None
+        best = min if self.task.monitor == "loss" else max
+        return best(known, key=lambda row: row[self.task.monitor])["step"]
+
+    def finish(self) -> None:
+        """Gives the model its final weights: of the best epoch if one is monitored, averaged if the optimizer averages.
+
+        Raises:
+            UserError: the checkpoint of the best epoch is damaged.
+        """
+        if self.best_step not in (None, self.step):
+            self._load_best()
+        if self.task.optimizer.use_ema:
+            self.task.optimizer.finalize_variable_values(self.task.model.trainable_variables)
 
     def weights_sha256(self) -> str:
         """The sha256 over the model's variables, bit by bit."""
@@ -145,16 +160,32 @@ class Trainer:
         epoch_end, steps_per_call = epoch_start + self.task.steps_per_epoch, 1
         while self.step < epoch_end:
             start = time.monotonic()
-            steps = min(steps_per_call, epoch_end - self.step, self._steps_to_save())
+            steps = self.saver.steps_until_due(self.step, min(steps_per_call, epoch_end - self.step))
             self._advance(batches, steps)
             seconds = time.monotonic() - start
             self.steps_taken, self.seconds_in_steps = self.steps_taken + steps, self.seconds_in_steps + seconds
             advance(steps, loss=f"{self.loss_sum / (self.step - epoch_start):.4f}")
             if seconds < SECONDS_PER_CALL / 2:
                 steps_per_call = min(2 * steps_per_call, self._most_steps_per_call)
-            if stop.requested or (self._save_is_due() and self.step < epoch_end):
+            if stop.requested or (self.saver.is_due(self.step) and self.step < epoch_end):
                 self._save()
             self._raise_if_stopped(stop)
+
+    def _load_best(self):
+        for path in checkpoint.newest_first(self.directory / run_directory.CHECKPOINTS):
+            if checkpoint.step_of(path) == self.best_step:
+                try:
+                    arrays = checkpoint.load(path).arrays
+                except checkpoint.DamagedCheckpoint as error:
+                    self.console.say(f"passing over the damaged checkpoint {path}: {error}")
+                    continue
+                training_state.assign(self._variables, {name: arrays[name] for name in self._variables})
+                self.console.say(f"the best epoch is that of step {self.best_step}")
+                return
+        raise UserError(
+            f"the checkpoint of the best epoch, step {self.best_step}, is not whole in {self.directory}; "
+            "bring back a copy, or train again in another --run"
+        )
 
     def _raise_if_stopped(self, stop):
         stop.raise_if_requested(f"step {self.step} of {self._total_steps} is saved in {self.directory}")
@@ -177,7 +208,8 @@ class Trainer:
 
     def _close_epoch(self):
         epoch = len(self.history)
-        figures = self.task.evaluate() if self.task.evaluate else {}
+        with training_state.averaged_weights(self.task.model, self.task.optimizer):
+            figures = self.task.evaluate() if self.task.evaluate else {}
         row = {
             "epoch": epoch + 1,
             "step": self.step,
@@ -194,24 +226,19 @@ class Trainer:
         self.console.say(f"epoch {epoch + 1} of {self.task.epochs}: {words}")
 
     def _save(self):
-        if self._saved_step == (self.step, len(self.history)):
+        if self._saved == (self.step, len(self.history)):
             return
         plain, arrays = training_state.state_of_callbacks(self.task.callbacks)
-        checkpoints = self.directory / run_directory.CHECKPOINTS
-        checkpoint.save(
-            checkpoints,
-            self.step,
-            training_state.arrays_of(self._variables) | arrays,
-            {"experiment": self.task.experiment, "machine": self.task.machine},
-            {
-                "loss_sum": self.loss_sum,
-                "history": self.history,
-                "callbacks": plain,
-                "stopped_by_callback": bool(self.task.model.stop_training),
-            },
-        )
-        checkpoint.prune(checkpoints)
-        self._saved_step, self._saved_at = (self.step, len(self.history)), time.monotonic()
+        state = {
+            "loss_sum": self.loss_sum,
+            "history": self.history,
+            "callbacks": plain,
+            "stopped_by_callback": bool(self.task.model.stop_training),
+        }
+        config = {"experiment": self.task.experiment, "machine": self.task.machine}
+        arrays = training_state.arrays_of(self._variables) | arrays
+        self.saver.save(self.step, arrays, config, state, self.best_step)
+        self._saved = (self.step, len(self.history))
 
     def _restore(self, snapshot):
         of_callbacks = {name: array for name, array in snapshot.arrays.items() if name.startswith("callback/")}
@@ -222,19 +249,9 @@ class Trainer:
         self.step, self.loss_sum = snapshot.step, snapshot.state["loss_sum"]
         self.history = list(snapshot.state["history"])
         self.task.model.stop_training = snapshot.state["stopped_by_callback"]
-        self._saved_step = (self.step, len(self.history))
+        self._saved = (self.step, len(self.history))
         run_directory.write_history(self.directory, self.history)
         self.console.say(f"going on at step {self.step} of {self._total_steps} from {snapshot.path}")
-
-    def _save_is_due(self):
-        steps, seconds = self.save_every.steps, self.save_every.seconds
-        return (steps is not None and self.step % steps == 0) or (
-            seconds is not None and time.monotonic() - self._saved_at >= seconds
-        )
-
-    def _steps_to_save(self):
-        steps = self.save_every.steps
-        return self._total_steps if steps is None else steps - self.step % steps
 
     @property
     def _total_steps(self):
@@ -244,13 +261,18 @@ class Trainer:
         return self.console.bar("training", self._total_steps, "step", self.step)
 
 
-def _compiled_steps(task):
-    """A function (iterator, number of steps) -> their losses; one compiled graph for any number."""
+def _compiled_steps(task, strategy):
+    """A function (iterator, number of steps) -> their losses; one compiled graph for any number.
+
+    Each replica takes its part of the batch; its gradients are summed, so its loss counts by the whole batch.
+    """
+    replicas = strategy.num_replicas_in_sync
 
     def take_step(batch):
         with tf.GradientTape() as tape:
             losses = task.loss(task.model(batch["images"], training=True), batch)
-            loss = tf.reduce_mean(losses) + tf.add_n([tf.zeros(()), *task.model.losses])
+            regularization = tf.add_n([tf.zeros(()), *task.model.losses])
+            loss = (tf.reduce_mean(losses) + regularization) / replicas
         variables = task.model.trainable_variables
         task.optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
@@ -259,7 +281,8 @@ def _compiled_steps(task):
     def take_steps(batches, steps):
         losses = tf.TensorArray(tf.float32, size=steps)
         for number in tf.range(steps):
-            losses = losses.write(number, take_step(next(batches)))
+            of_replicas = strategy.run(take_step, args=(next(batches),))
+            losses = losses.write(number, strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None))
         return losses.stack()
 
     return take_steps

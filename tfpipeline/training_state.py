@@ -1,5 +1,6 @@
 """The state of a training as named arrays and plain values, and back: variables and callbacks."""
 
+import contextlib
 import inspect
 
 import numpy as np
@@ -47,7 +48,27 @@ def assign(variables: dict, arrays: dict[str, np.ndarray]) -> None:
         variable.assign(arrays[name])
 
 
-def state_of_callbacks(callbacks) -> tuple[list[dict], dict[str, np.ndarray]]:
+@contextlib.contextmanager
+def averaged_weights(model, optimizer):
+    """A context in which the model has the moving averages of its weights, if the optimizer keeps any.
+
+    Args:
+        model: a built keras.Model; its batch statistics stay those of the weights themselves.
+        optimizer: a built keras optimizer.
+    """
+    if not optimizer.use_ema:
+        yield
+        return
+    weights = [variable.numpy() for variable in model.trainable_variables]
+    optimizer.finalize_variable_values(model.trainable_variables)
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, weights, strict=True):
+            variable.assign(value)
+
+
+def state_of_callbacks(callbacks) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
     """What callbacks remember, such as the best value so far and the epochs without a better one.
 
     Args:
@@ -55,32 +76,41 @@ def state_of_callbacks(callbacks) -> tuple[list[dict], dict[str, np.ndarray]]:
             constructors were given: that is their configuration, which Keras changes when it is used first.
 
     Returns:
-        (plain values, one dict per callback; arrays by name).
+        (plain values by callback and attribute; arrays by "callback/CALLBACK/ATTRIBUTE/NUMBER").
     """
-    plain, arrays = [], {}
-    for number, callback in enumerate(callbacks):
+    plain, arrays = {}, {}
+    for key, callback in _named(callbacks).items():
         given = _constructor_arguments(type(callback))
         values = {name: v for name, v in vars(callback).items() if not name.startswith("_") and name not in given}
         values = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
-        plain.append({name: value for name, value in values.items() if _is_plain(value)})
+        plain[key] = {name: value for name, value in values.items() if _is_plain(value)}
         for name, value in values.items():
             if _is_list_of_arrays(value):
-                arrays |= {f"callback/{number}/{name}/{place:04d}": array for place, array in enumerate(value)}
+                arrays |= {f"callback/{key}/{name}/{place:04d}": array for place, array in enumerate(value)}
     return plain, arrays
 
 
-def restore_callbacks(callbacks, plain: list[dict], arrays: dict[str, np.ndarray]) -> None:
-    """Gives callbacks what `state_of_callbacks` took from equal ones."""
-    for number, (callback, values) in enumerate(zip(callbacks, plain, strict=True)):
-        for name, value in values.items():
+def restore_callbacks(callbacks, plain: dict[str, dict], arrays: dict[str, np.ndarray]) -> None:
+    """Gives callbacks what `state_of_callbacks` took; one that was not there before begins anew."""
+    for key, callback in _named(callbacks).items():
+        for name, value in plain.get(key, {}).items():
             setattr(callback, name, value)
         lists = {}
         for path, array in arrays.items():
             _, owner, name, _ = path.split("/")
-            if int(owner) == number:
+            if owner == key:
                 lists.setdefault(name, []).append(array)
         for name, value in lists.items():
             setattr(callback, name, value)
+
+
+def _named(callbacks):
+    """Callbacks by class and number among those of the class, so that others may come and go."""
+    named = {}
+    for callback in callbacks:
+        kind = type(callback).__name__
+        named[f"{kind}-{sum(key.startswith(f'{kind}-') for key in named)}"] = callback
+    return named
 
 
 def _constructor_arguments(kind):

@@ -1,0 +1,203 @@
+"""The task of jobs.train: what its flags make of images, labels, network, optimizer and loss."""
+
+import dataclasses
+import functools
+import importlib.util
+import os
+import pathlib
+import platform
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from jobs import training_data
+from jobs.image_flags import open_images
+from models import losses, networks, schedules
+from tfpipeline import augment, batches, evaluation, order, run_directory
+from tfpipeline.errors import FlagError, UserError
+from tfpipeline.profiling import ProfileSteps
+from tfpipeline.trainer import Task
+
+# Where the run is and how it is told: nothing of this changes a bit of the result. What is read counts by its hash.
+NOT_THE_EXPERIMENT = frozenset(
+    [
+        *("images", "split", "truth", "limit", "size", "skip_broken", "archives", "data_dir", "cache", "labels"),
+        *("validation_images", "validation_split", "validation_truth", "validation_labels", "validation_limit"),
+        *("run", "resume", "quiet", "save_every", "mirror", "tensorboard", "profile", "strategy"),
+    ]
+)
+
+LENGTHLESS_SCHEDULES = ("constant", "restarts")  # Their first epochs do not depend on how many there are.
+
+
+def build_task(config, replicas: int, console) -> Task:
+    """The network, its data and its optimizer, all seeded.
+
+    Args:
+        config: a jobs.train.Config.
+        replicas: how many devices share each batch.
+        console: where notes go.
+
+    Raises:
+        UserError: a flag does not go with another or with what is read.
+    """
+    store = open_images(config, console)
+    data = training_data.training_data(store, config.labels, console)
+    if config.overfit is None:
+        validation = open_validation(config, data, console)
+    else:
+        validation = data = training_data.first_images(data, config.overfit)
+    check_goes_together(config, validation, replicas)
+    targets = training_data.targets_of(data, config.truth_weight)
+    plain = config.augment == "none" or config.overfit is not None
+    change = None if plain else augment.parse(config.augment)
+    batch_size = config.batch_size if config.overfit is None else min(config.batch_size, config.overfit)
+    steps_per_epoch = order.steps_per_epoch(batch_size, len(data.images))
+    options = networks.parse_options(config.network, config.network_options)
+    model = networks.build(config.network, data.images.shape[1:], data.classes, **options)
+    experiment = experiment_of(config, data, validation) | {"replicas": replicas}
+    return Task(
+        model=model,
+        optimizer=build_optimizer(config, learning_rate(config, steps_per_epoch)),
+        loss=build_loss(config),
+        batches_from=lambda step: batches.training_batches(data.images, targets, batch_size, config.seed, step, change),
+        steps_per_epoch=steps_per_epoch,
+        epochs=config.epochs,
+        evaluate=None if validation is None else functools.partial(evaluate, model, validation),
+        callbacks=build_callbacks(config),
+        monitor=config.monitor if config.best else None,
+        experiment=experiment,
+        machine=machine(),
+    )
+
+
+def open_validation(config, data, console):
+    """The held-out images, or None."""
+    split = config.validation_split or ("valid" if (config.validation_images or config.images) == "shapes" else None)
+    if split is None and config.validation_images is None:
+        console.say("nothing is validated: there is no --validation-split and no --validation-images")
+        return None
+    same = config.validation_images is None
+    flags = dataclasses.replace(
+        config,
+        images=config.images if same else config.validation_images,
+        split=split or "valid",
+        truth=config.validation_truth,
+        limit=config.validation_limit,
+    )
+    store = open_images(flags, console)
+    return training_data.validation_data(store, config.validation_labels, data, config.labels, console)
+
+
+def learning_rate(config, steps_per_epoch: int):
+    """The learning rate that the flags name: a number, or a function of the step."""
+    steps = config.epochs * steps_per_epoch
+    warmup_steps = round(min(config.warmup_epochs, config.epochs / 5) * steps_per_epoch)
+    if config.schedule == "cosine":
+        return schedules.WarmupCosine(config.learning_rate, steps, warmup_steps)
+    if config.schedule == "triangular":
+        if steps < 2:
+            raise FlagError(f"--schedule triangular does not fit a training of {steps} step; give more --epochs")
+        return schedules.Triangular(config.learning_rate, steps, max(warmup_steps, 1))
+    if config.schedule == "restarts":
+        return schedules.CosineWithRestarts(config.learning_rate, steps_per_epoch)
+    return config.learning_rate
+
+
+def build_optimizer(config, schedule):
+    """The optimizer that the flags name."""
+    options = {"global_clipnorm": config.clip_norm}
+    if config.ema:
+        options |= {"use_ema": True, "ema_momentum": config.ema}
+    if config.optimizer == "sgd":
+        return keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, **options)
+    if config.optimizer == "adam":
+        return keras.optimizers.Adam(schedule, **options)
+    return keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, **options)
+
+
+def build_callbacks(config) -> list:
+    """Keras's callbacks that the flags ask for."""
+    callbacks, run = [], pathlib.Path(config.run)
+    if config.patience is not None:
+        mode = "min" if config.monitor == "loss" else "max"
+        callbacks.append(keras.callbacks.EarlyStopping(config.monitor, patience=config.patience, mode=mode))
+    if config.tensorboard:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise UserError("--tensorboard needs a package: pip install -r requirements-extras.txt, or leave it out")
+        callbacks.append(keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False))
+    if config.profile:
+        callbacks.append(ProfileSteps(run / "profile"))
+    return callbacks
+
+
+def check_goes_together(config, validation, replicas) -> None:
+    """Checks flags against each other.
+
+    Raises:
+        FlagError: names the flags.
+    """
+    watched = config.best or config.patience is not None
+    if watched and config.monitor == "validation_top1" and (validation is None or not (validation.truth >= 0).any()):
+        raise FlagError("--monitor validation_top1: no truth of held-out images is known; give --validation-truth")
+    if watched and config.monitor == "agreement_top1" and (validation is None or validation.answers is None):
+        raise FlagError("--monitor agreement_top1: there are no --validation-labels to agree with; give them")
+    if config.batch_size % replicas:
+        raise FlagError(f"--batch-size {config.batch_size} cannot be shared evenly by {replicas} devices")
+
+
+def build_loss(config):
+    """The loss of a sample, (logits, batch) -> (B,)."""
+    if config.labels == "truth":
+        return functools.partial(losses.hard_labels, label_smoothing=config.label_smoothing)
+    if config.truth_weight:
+        return functools.partial(
+            losses.distillation_with_truth,
+            truth_weight=config.truth_weight,
+            temperature=config.temperature,
+            label_smoothing=config.label_smoothing,
+        )
+    return functools.partial(losses.distillation, temperature=config.temperature)
+
+
+def evaluate(model, validation) -> dict:
+    """The figures of the student on held-out images, under the names of the history."""
+    answers = evaluation.answer_images(model, validation.images)
+    figures = evaluation.figures(answers, validation.truth, validation.teacher_top)
+    return {f"validation_{name}" if name in ("top1", "top5") else name: value for name, value in figures.items()}
+
+
+def experiment_of(config, data, validation) -> dict:
+    """All that decides the result: the flags that do, and hashes of what is read."""
+    flags = {name: value for name, value in dataclasses.asdict(config).items() if name not in NOT_THE_EXPERIMENT}
+    nothing = dict.fromkeys(("validation_images", "validation_truth", "validation_labels"))
+    return flags | data.identity | (nothing if validation is None else validation.identity)
+
+
+def machine() -> dict:
+    """All that decides the rounding of sums."""
+    return {
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "processor": platform.machine(),
+        "threads": len(os.sched_getaffinity(0)),
+        "devices": sorted(device.device_type for device in tf.config.list_physical_devices()),
+    }
+
+
+def check_snapshot(snapshot, task, config, console) -> None:
+    """Refuses to go on with another experiment; says what another machine means.
+
+    Raises:
+        UserError: what decides the result has changed; names it.
+    """
+    may_change = ("epochs",) if config.schedule in LENGTHLESS_SCHEDULES else ()
+    run_directory.check_same_experiment(snapshot.config["experiment"], task.experiment, may_change)
+    saved = snapshot.config["machine"]
+    changed = [
+        f"{name} {saved.get(name)} is now {value}" for name, value in task.machine.items() if saved.get(name) != value
+    ]
+    if changed:
+        console.say(f"another machine ({', '.join(changed)}): the order is exact, the last bits are not promised")
