@@ -7,17 +7,12 @@ import os
 import pathlib
 import platform
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from jobs import training_data
 from jobs.image_flags import open_images
-from models import losses, networks, schedules
-from tfpipeline import augment, batches, evaluation, order, run_directory
+from tfpipeline import augment, evaluation, order, run_directory
 from tfpipeline.errors import FlagError, UserError
-from tfpipeline.profiling import ProfileSteps
-from tfpipeline.trainer import Task
 
 # Where the run is and how it is told: nothing of this changes a bit of the result. What is read counts by its hash.
 NOT_THE_EXPERIMENT = frozenset(
@@ -31,8 +26,8 @@ NOT_THE_EXPERIMENT = frozenset(
 LENGTHLESS_SCHEDULES = ("constant", "restarts")  # Their first epochs do not depend on how many there are.
 
 
-def build_task(config, replicas: int, console) -> Task:
-    """The network, its data and its optimizer, all seeded.
+def build_task(config, replicas: int, console):
+    """The network, its data and its optimizer, all seeded: a tfpipeline.trainer.Task.
 
     Args:
         config: a jobs.train.Config.
@@ -42,6 +37,10 @@ def build_task(config, replicas: int, console) -> Task:
     Raises:
         UserError: a flag does not go with another or with what is read.
     """
+    from models import networks
+    from tfpipeline import batches
+    from tfpipeline.trainer import Task
+
     store = open_images(config, console)
     data = training_data.training_data(store, config.labels, console)
     if config.overfit is None:
@@ -51,7 +50,7 @@ def build_task(config, replicas: int, console) -> Task:
     check_goes_together(config, validation, replicas)
     targets = training_data.targets_of(data, config.truth_weight)
     plain = config.augment == "none" or config.overfit is not None
-    change = None if plain else augment.parse(config.augment)
+    change = None if plain else augment.parse(config.augment, len(data.images))
     batch_size = config.batch_size if config.overfit is None else min(config.batch_size, config.overfit)
     steps_per_epoch = order.steps_per_epoch(batch_size, len(data.images))
     options = networks.parse_options(config.network, config.network_options)
@@ -92,6 +91,8 @@ def open_validation(config, data, console):
 
 def learning_rate(config, steps_per_epoch: int):
     """The learning rate that the flags name: a number, or a function of the step."""
+    from models import schedules
+
     steps = config.epochs * steps_per_epoch
     warmup_steps = round(min(config.warmup_epochs, config.epochs / 5) * steps_per_epoch)
     if config.schedule == "cosine":
@@ -107,6 +108,8 @@ def learning_rate(config, steps_per_epoch: int):
 
 def build_optimizer(config, schedule):
     """The optimizer that the flags name."""
+    import keras
+
     options = {"global_clipnorm": config.clip_norm}
     if config.ema:
         options |= {"use_ema": True, "ema_momentum": config.ema}
@@ -119,6 +122,8 @@ def build_optimizer(config, schedule):
 
 def build_callbacks(config) -> list:
     """Keras's callbacks that the flags ask for."""
+    import keras
+
     callbacks, run = [], pathlib.Path(config.run)
     if config.patience is not None:
         mode = "min" if config.monitor == "loss" else "max"
@@ -128,6 +133,8 @@ def build_callbacks(config) -> list:
             raise UserError("--tensorboard needs a package: pip install -r requirements-extras.txt, or leave it out")
         callbacks.append(keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False))
     if config.profile:
+        from tfpipeline.profiling import ProfileSteps
+
         callbacks.append(ProfileSteps(run / "profile"))
     return callbacks
 
@@ -149,6 +156,8 @@ def check_goes_together(config, validation, replicas) -> None:
 
 def build_loss(config):
     """The loss of a sample, (logits, batch) -> (B,)."""
+    from models import losses
+
     if config.labels == "truth":
         return functools.partial(losses.hard_labels, label_smoothing=config.label_smoothing)
     if config.truth_weight:
@@ -177,6 +186,9 @@ def experiment_of(config, data, validation) -> dict:
 
 def machine() -> dict:
     """All that decides the rounding of sums."""
+    import keras
+    import tensorflow as tf
+
     return {
         "tensorflow": tf.__version__,
         "keras": keras.__version__,

@@ -15,7 +15,7 @@ TARGETS = {
 
 
 def training(first_step, steps, **options):
-    options = {"seed": 3, "augment": augment.parse("flip,translate:2"), **options}
+    options = {"seed": 3, "augment": augment.parse("flip,translate:2", COUNT), **options}
     dataset = batches.training_batches(IMAGES, TARGETS, BATCH, first_step=first_step, **options)
     return list(dataset.take(steps).as_numpy_iterator())
 
@@ -50,7 +50,7 @@ def test_batches_follow_the_order_and_join_targets_by_index():
 def test_augmentation_depends_on_epoch_and_image_not_on_the_batch_size():
     seen = {}
     for batch_size in (5, 7):
-        dataset = batches.training_batches(IMAGES, {}, batch_size, 3, 0, augment.parse("flip,translate:2"))
+        dataset = batches.training_batches(IMAGES, {}, batch_size, 3, 0, augment.parse("flip,translate:2", COUNT))
         for batch in itertools.islice(dataset.as_numpy_iterator(), COUNT // batch_size):
             for index, image in zip(batch["index"], batch["images"], strict=True):
                 assert np.array_equal(seen.setdefault(index, image), image)

@@ -57,7 +57,7 @@ def task(epochs=3, learning_rate=0.01, loss=cross_entropy, callbacks=(), **optio
         optimizer=keras.optimizers.AdamW(learning_rate, use_ema=True, ema_momentum=0.9),
         loss=loss,
         batches_from=lambda step: batches.training_batches(
-            IMAGES, {"truth": TRUTH}, BATCH, 5, step, augment.parse("flip,translate:1")
+            IMAGES, {"truth": TRUTH}, BATCH, 5, step, augment.parse("flip,translate:1", COUNT)
         ),
         steps_per_epoch=STEPS_PER_EPOCH,
         epochs=epochs,
