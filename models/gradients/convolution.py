@@ -34,7 +34,7 @@ def convolution(images, kernel, strides=1, padding="same", method="auto"):
     if method == "auto":
         if _tiles(windows):
             return patchify(images, kernel)
-        forward, by_images, by_kernel = _fastest(windows, kernel)
+        forward, by_images, by_kernel = fastest(windows, kernel)
     elif method in METHODS:
         forward = by_images = by_kernel = METHODS[method]
     else:
@@ -68,7 +68,7 @@ def _tiles(windows):
     )
 
 
-def _fastest(windows, kernel):
+def fastest(windows, kernel):
     """The modules for forward, dL/dx and dL/dK.
 
     oneDNN's primitives win nearly everywhere. The exception is dL/dK in bfloat16, for many channels on small images:

@@ -106,23 +106,18 @@ def _product(images, kernel):
 
 
 def _product_in_place(images, kernel):
-    """The same two products by primitives that read M_X where it lies, in the images.
-
-    A patch is what a window of P x 1 sees of the images viewed as (B, H, W/P, PC). Neither view moves a number.
-    """
-    size, _, channels, filters = kernel.shape
-    _, height, width, _ = dimensions(images)
-    view = tf.reshape(images, (-1, height, width // size, size * channels))
-    shape, geometry = (size, 1, size * channels, filters), ((size, 1), "valid")
-    features = primitives.forward(view, tf.reshape(kernel, shape), *geometry)
-    return features, lambda g: tf.reshape(primitives.kernel_gradient(view, g, shape, *geometry), kernel.shape)
+    """The same two products by TensorFlow's primitives, which read the patches where they lie and build no M_X."""
+    geometry = kernel.shape[:2], "valid"
+    return primitives.forward(images, kernel, *geometry), (
+        lambda g: primitives.kernel_gradient(images, g, kernel.shape, *geometry)
+    )
 
 
 def _reads_in_place(images, size):
-    """Whether the primitives are faster than the products with M_X: for small patches of large images.
+    """Whether to leave M_X out: for small patches of large images.
 
-    M_X of many large images does not fit into the cache and makes a trip to memory. But oneDNN's dL/dK is slow for
-    patches of 16 and more. See benchmarks/patchify.py.
+    There the products are bound by memory, and M_X is one more trip to it: dL/dK with it takes up to 1.5 times as long.
+    With patches of 16 it is the primitive that takes 2 to 4 times as long. See benchmarks/patchify.py.
     """
     height, width = images.shape[1:3]
     return None not in (height, width) and height * width > 32 * 32 and size < 16

@@ -122,15 +122,22 @@ class Windows:
             values: s, (B, H', W', C).
             place: (p, q).
         """
-        batch, _, _, channels = dimensions(values)
-        (top, bottom, down), (left, right, across) = self._slices(place)
-        return tf.raw_ops.StridedSliceGrad(
-            shape=(batch, *self.padded, channels),
-            begin=(0, top, left, 0),
-            end=(batch, bottom, right, channels),
-            strides=(1, down, across, 1),
-            dy=values,
-        )
+        spread = self._spread(values)
+        (top, left), (height, width) = place, self.padded
+        _, rows_taken, columns_taken, _ = dimensions(spread)
+        ends = (top, height - rows_taken - top), (left, width - columns_taken - left)
+        return tf.pad(spread, ((0, 0), *ends, (0, 0)))
+
+    def _spread(self, values):
+        """(B, (H'-1)S+1, (W'-1)T+1, C): the values at the distance of the strides, with zeros in between."""
+        if self.strides == (1, 1):
+            return values
+        (height, width), (down, across) = self.output, self.strides
+        channels = values.shape[-1]
+        spread = tf.reshape(values, (-1, height, 1, width, 1, channels))
+        spread = tf.pad(spread, ((0, 0), (0, 0), (0, down - 1), (0, 0), (0, across - 1), (0, 0)))
+        spread = tf.reshape(spread, (-1, height * down, width * across, channels))
+        return spread[:, : (height - 1) * down + 1, : (width - 1) * across + 1]
 
     def _slices(self, place):
         """(start, stop, step) of the rows and of the columns that all windows see at a place."""
