@@ -1,0 +1,97 @@
+"""Training batches from a memory-mapped store against a plain TFDS pipeline, both shuffled, flipped and translated.
+
+    python -m benchmarks.batches
+
+10,000 images of 64x64 pixels in batches of 256. The TFDS pipeline is what its guides show: records with PNG pictures,
+decoded in parallel, shuffled in a buffer, padded by reflection, cropped and flipped by tf.image, batched, prefetched.
+Both take turns within one run, so that a busy moment of the machine meets both; images per second are medians.
+
+What to expect on 2 cores: at least 25,000 images/s from the store, several times the TFDS pipeline.
+
+The last line is one JSON object: images_per_second, tfds_images_per_second.
+"""
+
+import json
+import pathlib
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.timing import medians
+from tfpipeline import augment, batches, shapes
+
+IMAGES, DISTINCT, BATCH, PIXELS = 10_000, 500, 256, 4
+BATCHES_PER_TURN, REPEATS = 30, 9
+
+
+def drawn_images() -> np.ndarray:
+    """uint8 (IMAGES, 64, 64, 3): pictures of shapes, again and again; PNG compresses each on its own."""
+    drawn = np.stack([shapes.draw(0, "train", index)[0] for index in range(DISTINCT)])
+    return np.tile(drawn, (IMAGES // DISTINCT, 1, 1, 1))
+
+
+def mapped(images, path: pathlib.Path) -> np.ndarray:
+    """The images as a memory-mapped file."""
+    np.save(path, images)
+    return np.load(path, mmap_mode="r")
+
+
+def dataset_builder(images, truth, directory: pathlib.Path):
+    """A prepared TFDS builder that holds the images as PNG."""
+    import tensorflow_datasets as tfds
+
+    examples = ((i, {"image": images[i], "label": int(truth[i])}) for i in range(len(images)))
+    return tfds.dataset_builders.store_as_tfds_dataset(
+        name="drawn",
+        version="1.0.0",
+        features=tfds.features.FeaturesDict(
+            {"image": tfds.features.Image(shape=images.shape[1:]), "label": tfds.features.ClassLabel(num_classes=12)}
+        ),
+        split_datasets={"train": examples},
+        data_dir=directory,
+    )
+
+
+def tfds_batches(builder) -> tf.data.Dataset:
+    """The plain pipeline."""
+
+    def augmented(example):
+        image = tf.pad(example["image"], [[PIXELS, PIXELS], [PIXELS, PIXELS], [0, 0]], "REFLECT")
+        image = tf.image.random_crop(image, tf.shape(example["image"]))
+        return {"images": tf.image.random_flip_left_right(image), "truth": example["label"]}
+
+    examples = builder.as_dataset("train", shuffle_files=True).repeat().shuffle(IMAGES)
+    return examples.map(augmented, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(tf.data.AUTOTUNE)
+
+
+def reader(dataset):
+    """A function without arguments that takes the batches of a turn; the iterator lives on between turns."""
+    iterator = iter(dataset)
+
+    def read():
+        for _ in range(BATCHES_PER_TURN):
+            next(iterator)
+
+    return read
+
+
+def main() -> None:
+    """Measures and prints."""
+    images = drawn_images()
+    truth = np.zeros(IMAGES, np.int32)
+    with tempfile.TemporaryDirectory() as directory:
+        directory = pathlib.Path(directory)
+        change = augment.parse(f"flip,translate:{PIXELS}", IMAGES)
+        stored = mapped(images, directory / "images.npy")
+        readers = {
+            "images_per_second": reader(batches.training_batches(stored, {"truth": truth}, BATCH, 0, 0, change)),
+            "tfds_images_per_second": reader(tfds_batches(dataset_builder(images, truth, directory / "tfds"))),
+        }
+        seconds = medians(readers, REPEATS)
+        readers.clear()  # No thread prepares a batch while the interpreter ends.
+    print(json.dumps({name: round(BATCHES_PER_TURN * BATCH / value) for name, value in seconds.items()}))
+
+
+if __name__ == "__main__":
+    main()
