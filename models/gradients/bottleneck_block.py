@@ -42,14 +42,13 @@ def bottleneck_block(images, first, second, third, projection, strides, epsilon)
     def block(x, *tensors):
         lower = NormalizedConvolution(Weights(*tensors[0:3]), (1, 1), epsilon)
         middle = NormalizedConvolution(Weights(*tensors[3:6]), strides, epsilon)
-        upper = NormalizedProjection(Weights(*tensors[6:9]), (1, 1), epsilon)
+        upper = NormalizedProjection(Weights(*tensors[6:9]), epsilon)
         shortcut = Shortcut(tensors[9:], strides, epsilon)
         y1, z1 = lower.forward(x)
         y2, z2 = middle.forward(tf.nn.relu(y1))
         r2 = tf.nn.relu(y2)
         upper.measure(r2)
-        shortcut.measure(x)
-        outputs = tf.nn.relu(upper.output(r2) + shortcut.output(x))
+        outputs = tf.nn.relu(upper.output(r2) + shortcut.forward(x))
 
         def gradient(g, *_statistics_gradients):
             kept_x, kept_z1, kept_z2 = only_after(g, (x, z1, z2))
@@ -59,7 +58,8 @@ def bottleneck_block(images, first, second, third, projection, strides, epsilon)
             dr2, third_gradients = upper.gradient(h, r2)
             dr1, second_gradients = middle.gradient(relu_gradient(dr2, r2), r1, kept_z2)
             dx, first_gradients = lower.gradient(relu_gradient(dr1, r1), kept_x, kept_z1)
-            dx_shortcut, projection_gradients = shortcut.gradient(h, kept_x)
+            _, z_shortcut = shortcut.again(kept_x)
+            dx_shortcut, projection_gradients = shortcut.gradient(h, kept_x, z_shortcut)
             weights_gradients = (*first_gradients, *second_gradients, *third_gradients, *projection_gradients)
             return dx + dx_shortcut, *weights_gradients
 

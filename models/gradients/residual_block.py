@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from models.gradients.activations import relu_gradient
-from models.gradients.normalized_convolution import NormalizedConvolution, NormalizedProjection, Weights
+from models.gradients.normalized_convolution import NormalizedConvolution, Weights
 
 
 def residual_block(images, first, second, projection, strides, epsilon):
@@ -30,7 +30,7 @@ def residual_block(images, first, second, projection, strides, epsilon):
         z1 = conv(x, K1)     r1 = ReLU(BN(z1))     z2 = conv(r1, K2)     y = ReLU(u)
     Kept are x, z1 and z2. The plain composition keeps r1 and y as well, and the projection's output.
     Backward, with g = dL/dy:
-        1. r1 and u are computed again: two sweeps over memory, beside six convolutions.
+        1. r1 and u are computed again: sweeps over memory, which are little beside six convolutions.
         2. h = dL/du = g where u > 0, else 0. A sum hands its gradient to both terms: to BN(z2) and to S(x).
         3. BN and conv by their own gradients, from K2 down to K1, the ReLU between them as in line 2.
         4. dL/dx is the sum of what comes down the branch and the shortcut.
@@ -44,16 +44,16 @@ def residual_block(images, first, second, projection, strides, epsilon):
         shortcut = Shortcut(tensors[6:], strides, epsilon)
         y1, z1 = lower.forward(x)
         y2, z2 = upper.forward(tf.nn.relu(y1))
-        shortcut.measure(x)
-        outputs = tf.nn.relu(y2 + shortcut.output(x))
+        outputs = tf.nn.relu(y2 + shortcut.forward(x))
 
         def gradient(g, *_statistics_gradients):
             kept_x, kept_z1, kept_z2 = only_after(g, (x, z1, z2))
             r1 = tf.nn.relu(lower.normalized(kept_z1))
-            h = relu_gradient(g, upper.normalized(kept_z2) + shortcut.output(kept_x))
+            shortcut_again, z_shortcut = shortcut.again(kept_x)
+            h = relu_gradient(g, upper.normalized(kept_z2) + shortcut_again)
             dr1, second_gradients = upper.gradient(h, r1, kept_z2)
             dx, first_gradients = lower.gradient(relu_gradient(dr1, r1), kept_x, kept_z1)
-            dx_shortcut, projection_gradients = shortcut.gradient(h, kept_x)
+            dx_shortcut, projection_gradients = shortcut.gradient(h, kept_x, z_shortcut)
             return dx + dx_shortcut, *first_gradients, *second_gradients, *projection_gradients
 
         return (outputs, *lower.statistics, *upper.statistics, *shortcut.statistics), gradient
@@ -62,25 +62,36 @@ def residual_block(images, first, second, projection, strides, epsilon):
 
 
 class Shortcut:
-    """S(x): x itself where there are no weights, else their `NormalizedProjection`."""
+    """S(x): x itself where there are no weights, else BN(conv(x, K)), of which nothing is kept: a 1x1 kernel is cheap.
+
+    Args:
+        weights: K, gamma, beta, or nothing.
+        strides: (S, T).
+        epsilon: of the normalization.
+    """
 
     def __init__(self, weights, strides, epsilon):
-        self.projection = NormalizedProjection(Weights(*weights), strides, epsilon) if weights else None
+        self.projection = NormalizedConvolution(Weights(*weights), strides, epsilon) if weights else None
         self.statistics = ()
 
-    def measure(self, x):
-        """Takes the statistics of the batch."""
-        if self.projection:
-            self.projection.measure(x)
-            self.statistics = self.projection.statistics
+    def forward(self, x):
+        """S(x); the batch's statistics are kept in this object."""
+        if not self.projection:
+            return x
+        y, _ = self.projection.forward(x)
+        self.statistics = self.projection.statistics
+        return y
 
-    def output(self, x):
-        """S(x)."""
-        return self.projection.output(x) if self.projection else x
+    def again(self, x):
+        """S(x) again, with the statistics that `forward` took, and what `gradient` takes as z."""
+        if not self.projection:
+            return x, None
+        z = self.projection.convolved(x)
+        return self.projection.normalized(z), z
 
-    def gradient(self, h, x):
+    def gradient(self, h, x, z):
         """(dL/dx, the gradients of the weights) of h = dL/dS."""
-        return self.projection.gradient(h, x) if self.projection else (h, ())
+        return self.projection.gradient(h, x, z) if self.projection else (h, ())
 
 
 def only_after(g, kept):

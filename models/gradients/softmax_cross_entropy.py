@@ -81,9 +81,12 @@ def sparse_cross_entropy(logits, indices, probabilities, rest):
     classes, given = logits.shape[-1], indices.shape[-1]
     if given > classes:
         raise ValueError(f"{given} class indices were given for logits of {classes} classes")
+    indices = tf.cast(indices, tf.int32)
+    if given == classes:
+        rest = tf.zeros_like(rest)
     excess = probabilities - rest[:, tf.newaxis]
     total = tf.reduce_sum(probabilities, axis=-1) + rest * (classes - given)
-    rows = tf.broadcast_to(tf.range(tf.shape(indices)[0], dtype=indices.dtype)[:, tf.newaxis], tf.shape(indices))
+    rows = tf.broadcast_to(tf.range(tf.shape(indices)[0])[:, tf.newaxis], tf.shape(indices))
     places = tf.stack([rows, indices], axis=-1)
 
     @tf.custom_gradient
@@ -96,7 +99,9 @@ def sparse_cross_entropy(logits, indices, probabilities, rest):
             everywhere = total[:, tf.newaxis] * q - rest[:, tf.newaxis]
             return g[:, tf.newaxis] * tf.tensor_scatter_nd_sub(everywhere, places, excess)
 
-        picked = tf.reduce_sum(excess * tf.gather_nd(shifted, places), axis=-1)
-        return total * log_sum - picked - rest * tf.reduce_sum(shifted, axis=-1), gradient
+        # A class whose logit is -inf and whose probability is 0 adds nothing.
+        picked = tf.reduce_sum(tf.math.multiply_no_nan(tf.gather_nd(shifted, places), excess), axis=-1)
+        elsewhere = tf.math.multiply_no_nan(tf.reduce_sum(shifted, axis=-1), rest)
+        return total * log_sum - picked - elsewhere, gradient
 
     return cross_entropy(logits)
