@@ -23,9 +23,10 @@ MOST_BARS = 40
 class Config(ImageFlags):
     """Judges the labels of a label store by second opinions, and by the truth where it is known.
 
-    Second opinions are its further stored views and the labels of other teachers; their temperature is fitted
-    on them, never on the truth. Writes suspicious.csv and, as far as there is something to show, suspicious.png,
-    disagreement.png, reliability.png, class_balance.png and confusion.png.
+    Second opinions are its further stored views and the labels of other teachers. The temperature of the labels is
+    fitted on the answers of the other teachers, without these on those to the other views; never on the truth.
+    Writes suspicious.csv and, as far as there is something to show, suspicious.png, disagreement.png, reliability.png,
+    class_balance.png and confusion.png.
     """
 
     labels: str = required("label store to judge", metavar="DIR")
@@ -44,7 +45,8 @@ def run(config: Config) -> dict:
     store = open_images(config, console)
     (first, *others), spec, truth = open_opinions(config, store, console)
     names = [name.split(",")[0] for name in quality.class_names(spec, store)]
-    second = [other.answers for other in others]
+    # A teacher repeats its own errors on its own views: other teachers are the better reference, where there are any.
+    second = [other.answers for other in (others[len(spec.views) - 1 :] or others)]
     temperature = quality_report.fitted_temperature(first, second) if second else None
     trust = quality_report.trust(first, others)
     out = pathlib.Path(config.out)

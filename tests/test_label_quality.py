@@ -170,6 +170,16 @@ def test_the_temperature_makes_the_confidence_the_agreement(tmp_path, images):
     assert figures["calibration_error_at_temperature"] < figures["calibration_error"] / 2
 
 
+def test_the_temperature_follows_other_teachers_rather_than_views(tmp_path, images):
+    p, theirs = distributions(classes=7), distributions(classes=7, seed=1)
+    labels = make_labels(tmp_path / "a", images, p, p, names=("identity", "flip"))
+    own = run(images, labels, tmp_path / "own")["temperature"]
+    against = make_labels(tmp_path / "b", images, theirs)
+    found = run(images, labels, tmp_path / "out", "--against", against)["temperature"]
+    assert own < 0.1 < found
+    assert found == quality_report.fitted_temperature(opinion_of(p), [theirs.argmax(1)])
+
+
 def test_labels_over_other_classes_are_refused(tmp_path, images):
     labels = make_labels(tmp_path / "a", images, distributions())
     against = make_labels(tmp_path / "b", images, distributions(classes=7))
