@@ -79,7 +79,9 @@ def label(
             done = _label_ranges(images, store, mine, claims, answer, batch_size, stop, advance)
             labeled += done
             left = store.missing_ranges()
-            advance(_images_in(missing) - _images_in(left) - done)
+            by_others = _images_in(missing) - _images_in(left) - done
+            if by_others:
+                advance(by_others)
             missing = left
             if missing and not done:
                 if not waiting:

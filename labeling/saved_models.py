@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import pathlib
+import re
 
 import tensorflow as tf
 
@@ -11,6 +12,15 @@ from tfpipeline import durable
 from tfpipeline.errors import UserError
 
 KAGGLE = "kaggle:"
+# The input size of published ImageNet classifiers whose SavedModel takes any: the first pattern that the handle has.
+_PUBLISHED_SIZES = (
+    (r"(mobilenet|nasnet_mobile)\S*?_(128|160|192|224)(/|$)", None),
+    (r"inception_v3|inception_resnet_v2", 299),
+    (r"nasnet_large|pnasnet_large", 331),
+    (r"efficientnet\S*?[_-]b0(/|$)", 224),
+    (r"efficientnet\S*?[_-]b1(/|$)", 240),
+    (r"mobilenet|nasnet_mobile|resnet|inception_v[12]", 224),
+)
 
 
 def load(spec: str) -> Network:
@@ -32,7 +42,7 @@ def load(spec: str) -> Network:
         raise UserError(f"teacher {spec} takes {signature.shape}, not a batch of RGB images (B, H, W, 3)")
     return Network(
         call=lambda images: function(tf.cast(images, signature.dtype)),
-        size=signature.shape[1],
+        size=signature.shape[1] or _published_size(spec),
         range="0..1",
         range_reason="the TF-Hub convention",
         range_is_certain=False,
@@ -40,6 +50,17 @@ def load(spec: str) -> Network:
         # Keeps the variables alive: a restored function refers to them weakly.
         owner=loaded,
     )
+
+
+def _published_size(spec):
+    """The size that the publisher of a handle trained it with, or None for a directory and for unknown handles."""
+    if "://" not in spec and not spec.startswith(KAGGLE):
+        return None
+    for pattern, size in _PUBLISHED_SIZES:
+        match = re.search(pattern, spec)
+        if match:
+            return size or int(match[2])
+    return None
 
 
 def _resolve(spec):

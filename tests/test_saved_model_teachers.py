@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from tiny_teachers import MeanColors, log_softmax, mean_color_logits, pictures, save_hub_module
 
-from labeling import teachers
+from labeling import saved_models, teachers
 from tfpipeline.errors import FlagError, UserError
 
 
@@ -127,7 +127,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     """tfhub.dev's protocol: GET /handle?tf-hub-format=compressed answers a tar.gz of the SavedModel."""
 
     def do_GET(self):
-        if self.path != "/google/tiny/1?tf-hub-format=compressed":
+        if "/other/" in self.path or not self.path.endswith("?tf-hub-format=compressed"):
             self.send_error(403)
             return
         content = io.BytesIO()
@@ -154,3 +154,29 @@ def test_a_handle_is_fetched_over_http_into_the_cache(tmp_path, monkeypatch, hub
     check(fetched, log_softmax(unit_logits(5)))
     assert fetched.fingerprint == teachers.load(str(hub_module)).fingerprint
     assert teachers.load(f"{address}/google/tiny/1").fingerprint == fetched.fingerprint  # From the cache.
+
+
+@pytest.mark.parametrize(
+    ("handle", "size"),
+    [
+        ("https://tfhub.dev/google/tf2-preview/mobilenet_v2/classification/4", 224),
+        ("https://tfhub.dev/google/tf2-preview/inception_v3/classification/4", 299),
+        ("https://tfhub.dev/google/imagenet/mobilenet_v2_035_128/classification/5", 128),
+        ("https://tfhub.dev/google/imagenet/resnet_v2_50/classification/5", 224),
+        ("https://tfhub.dev/google/imagenet/efficientnet_v2_imagenet1k_b1/classification/2", 240),
+        ("kaggle:google/mobilenet-v2/tensorFlow2/100-224-classification/2", 224),
+        ("https://example.org/somebody/unknown/1", None),
+    ],
+)
+def test_published_handles_have_their_size(monkeypatch, any_size_module, handle, size):
+    monkeypatch.setattr(saved_models, "_resolve", lambda spec: any_size_module)
+    if size is None:
+        with pytest.raises(FlagError, match="--teacher-size"):
+            teachers.load(handle)
+    else:
+        assert teachers.load(handle).size == size
+
+
+@pytest.fixture(scope="module")
+def any_size_module(tmp_path_factory):
+    return save_hub_module(tmp_path_factory.mktemp("hub") / "any", classes=1001, size=None)
