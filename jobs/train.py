@@ -39,6 +39,9 @@ class Config(ImageFlags):
     truth_weight: float = flag(0.0, "share of the loss that the truth has beside the teacher, 0..1")
     label_smoothing: float = flag(0.0, "of the truth, 0..1")
     augment: str = flag("flip,translate:4", "changes to the training images, or: none", metavar="LIST")
+    mix: str = flag(
+        "none", "mixtures of two images and their labels: mixup:0.2, cutmix:1, or none", metavar="NAME:ALPHA"
+    )
     seed: int = flag(0, "of the first weights, the order and the augmentation")
     validation_images: str | None = flag(None, "held-out images, by default those of --images", metavar="SPEC")
     validation_split: str | None = flag(

@@ -11,7 +11,7 @@ import numpy as np
 
 from jobs import training_data
 from jobs.image_flags import open_images
-from tfpipeline import augment, evaluation, order, run_directory
+from tfpipeline import augment, evaluation, mixing, order, run_directory
 from tfpipeline.errors import FlagError, UserError
 
 # Where the run is and how it is told: nothing of this changes a bit of the result. What is read counts by its hash.
@@ -51,6 +51,7 @@ def build_task(config, replicas: int, console):
     targets = training_data.targets_of(data, config.truth_weight)
     plain = config.augment == "none" or config.overfit is not None
     change = None if plain else augment.parse(config.augment, len(data.images))
+    mix = None if config.overfit is not None else mixing.parse(config.mix)
     batch_size = config.batch_size if config.overfit is None else min(config.batch_size, config.overfit)
     steps_per_epoch = order.steps_per_epoch(batch_size, len(data.images))
     options = networks.parse_options(config.network, config.network_options)
@@ -59,8 +60,10 @@ def build_task(config, replicas: int, console):
     return Task(
         model=model,
         optimizer=build_optimizer(config, learning_rate(config, steps_per_epoch)),
-        loss=build_loss(config),
-        batches_from=lambda step: batches.training_batches(data.images, targets, batch_size, config.seed, step, change),
+        loss=build_loss(config) if mix is None else mixing.loss_of_pairs(build_loss(config)),
+        batches_from=lambda step: batches.training_batches(
+            data.images, targets, batch_size, config.seed, step, change, mix
+        ),
         steps_per_epoch=steps_per_epoch,
         epochs=config.epochs,
         evaluate=None if validation is None else functools.partial(evaluate, model, validation),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tfpipeline import order
+from tfpipeline import mixing, order
 
 PARALLEL_BATCHES = 2
 LAST_STEP = 2**62
@@ -18,6 +18,7 @@ def training_batches(
     seed: int,
     first_step: int,
     augment: Callable | None = None,
+    mix: Callable | None = None,
 ) -> tf.data.Dataset:
     """The endless batches of a training run, from any step on.
 
@@ -30,9 +31,11 @@ def training_batches(
         seed: the run's seed.
         first_step: number of the step to begin with, from 0.
         augment: (images, seed, counters) -> images, as in tfpipeline/augment.py.
+        mix: (images, random) -> (images, partner, own_weight), as in tfpipeline/mixing.py.
 
     Returns:
-        A dataset of dicts: "index" int64 (B,), "images" uint8 (B, H, W, C), and every target (B, ...).
+        A dataset of dicts: "index" int64 (B,), "images" uint8 (B, H, W, C), and every target (B, ...);
+        with `mix` also "own_weight" float32 (B,) and every target of the partners as "partner_" and its name.
 
     Raises:
         UserError: when there are fewer images than one batch needs.
@@ -45,10 +48,17 @@ def training_batches(
         pixels = images[index]
         if augment is not None:
             pixels = augment(pixels, seed, step // epoch_steps * count + index)
-        return _gathered(index, pixels, targets)
+        if mix is None:
+            return _gathered(index, pixels, targets)
+        pixels, partner, own_weight = mix(pixels, mixing.random_of_step(seed, int(step)))
+        return [*_gathered(index, pixels, targets), own_weight, *(array[index[partner]] for array in targets.values())]
 
+    known = targets
+    if mix is not None:
+        partners = {mixing.PARTNER + name: array for name, array in targets.items()}
+        known = {**targets, mixing.OWN_WEIGHT: np.empty(0, np.float32), **partners}
     steps = tf.data.Dataset.range(first_step, LAST_STEP)
-    return _mapped(steps, batch_at, batch_size, images, targets)
+    return _mapped(steps, batch_at, batch_size, images, known)
 
 
 def evaluation_batches(images: np.ndarray, targets: dict[str, np.ndarray], batch_size: int) -> tf.data.Dataset:
