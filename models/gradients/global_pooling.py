@@ -15,13 +15,16 @@ def global_mean_pooling(images):
     Returns:
         y, (B, C). With g = dL/dy: dL/dx[b,h,w,c] = g[b,c] / (HW).
     """
+    # In float16 HW itself may be too large a number, and the sum of the pixels much sooner.
+    wide = tf.float32 if images.dtype.size < 4 else images.dtype
     shape = tf.shape(images)
-    pixels = tf.cast(shape[1] * shape[2], images.dtype)
+    pixels = tf.cast(shape[1] * shape[2], wide)
 
     def gradient(g):
-        return tf.broadcast_to((g / pixels)[:, None, None, :], shape)
+        share = tf.cast(tf.cast(g, wide) / pixels, images.dtype)
+        return tf.broadcast_to(share[:, None, None, :], shape)
 
-    return tf.reduce_mean(images, axis=(1, 2)), gradient
+    return tf.cast(tf.reduce_mean(tf.cast(images, wide), axis=(1, 2)), images.dtype), gradient
 
 
 @tf.custom_gradient
