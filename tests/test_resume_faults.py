@@ -93,7 +93,7 @@ def test_two_sigterms_save_and_end_with_75_and_the_next_run_goes_on(whole, tmp_p
     child.signal(signal.SIGINT)
     child.ended()
     assert child.exit_code == 75, child.said()
-    assert f"is saved in {tmp_path}; run the same command again" in child.said()
+    assert f"is saved in {tmp_path} for --resume; run the same command again" in child.said()
     assert newest_step(tmp_path) == len(lines_of(log))
     finished(tmp_path / "said", toy.train_in_process, tmp_path, tmp_path / "log", EPOCHS, SAVE_STEPS)
     assert (tmp_path / "weights").read_text() == (whole / "weights").read_text()

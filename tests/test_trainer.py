@@ -205,7 +205,7 @@ def test_a_changed_experiment_is_refused_by_name_with_both_values():
 
 def test_a_stop_request_saves_the_step_and_says_how_to_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr("tfpipeline.stopping.StopRequest.requested", property(lambda stop: True))
-    with pytest.raises(Stopped, match=r"step 1 of 30 is saved in .*; run the same command again"):
+    with pytest.raises(Stopped, match=r"step 1 of 30 is saved in .* for --resume; run the same command again"):
         toy.train(tmp_path, save_steps=50)
     assert checkpoint.load_newest(tmp_path / run_directory.CHECKPOINTS).step == 1
 

@@ -90,7 +90,7 @@ class Trainer:
         )
         self._most_steps_per_call = 1 if any(map(_watches_steps, task.callbacks)) else most_steps_per_call
         self._take_steps = _compiled_steps(task, self._strategy)
-        self._saved = None
+        self._saved = self._batches = None
 
     def run(self, snapshot: checkpoint.Snapshot | None = None) -> list[dict]:
         """Trains to the end.
@@ -109,12 +109,13 @@ class Trainer:
         if snapshot is not None:
             self._restore(snapshot)
         with StopRequest() as stop, self._bar() as advance:
-            batches = iter(self._strategy.experimental_distribute_dataset(self.task.batches_from(self.step)))
+            self._batches = iter(self._strategy.experimental_distribute_dataset(self.task.batches_from(self.step)))
             try:
-                self._train(batches, stop, advance)
+                self._train(stop, advance)
             finally:
-                # A Python thread that prepares a batch while the interpreter ends would hang it.
-                del batches
+                # A thread that prepares a batch while the interpreter ends would hang it, and the frames of an
+                # exception live until then: they hold the trainer, which lets go of the batches here.
+                self._batches = None
         self._callbacks.on_train_end()
         return self.history
 
@@ -148,20 +149,20 @@ class Trainer:
         model = {name: variable for name, variable in self._variables.items() if name.startswith("model/")}
         return checkpoint.sha256_of_arrays(training_state.arrays_of(model))
 
-    def _train(self, batches, stop, advance):
+    def _train(self, stop, advance):
         while not self.finished:
             epoch_start = len(self.history) * self.task.steps_per_epoch
             self._callbacks.on_epoch_begin(len(self.history))
-            self._take_epoch(batches, epoch_start, stop, advance)
+            self._take_epoch(epoch_start, stop, advance)
             self._close_epoch()
             self._raise_if_stopped(stop)
 
-    def _take_epoch(self, batches, epoch_start, stop, advance):
+    def _take_epoch(self, epoch_start, stop, advance):
         epoch_end, steps_per_call = epoch_start + self.task.steps_per_epoch, 1
         while self.step < epoch_end:
             start = time.monotonic()
             steps = self.saver.steps_until_due(self.step, min(steps_per_call, epoch_end - self.step))
-            self._advance(batches, steps)
+            self._advance(steps)
             seconds = time.monotonic() - start
             self.steps_taken, self.seconds_in_steps = self.steps_taken + steps, self.seconds_in_steps + seconds
             advance(steps, loss=f"{self.loss_sum / (self.step - epoch_start):.4f}")
@@ -188,12 +189,12 @@ class Trainer:
         )
 
     def _raise_if_stopped(self, stop):
-        stop.raise_if_requested(f"step {self.step} of {self._total_steps} is saved in {self.directory}")
+        stop.raise_if_requested(f"step {self.step} of {self._total_steps} is saved in {self.directory} for --resume")
 
-    def _advance(self, batches, steps):
+    def _advance(self, steps):
         """Takes so many steps; the sum of their losses is formed in their order, however they are split into calls."""
         self._callbacks.on_train_batch_begin(self.step % self.task.steps_per_epoch)
-        losses = self._take_steps(batches, tf.constant(steps)).numpy().tolist()
+        losses = self._take_steps(self._batches, tf.constant(steps)).numpy().tolist()
         for number, loss in enumerate(losses):
             if not math.isfinite(loss):
                 self._refuse(f"the loss of step {self.step + number} is {loss}")
