@@ -7,7 +7,6 @@ tf.function. Printed per kind and way:
 
 - saved: bytes that stay allocated between the forward and the backward pass, beside the block's input, as a multiple of
   the input's size. Measured as the growth of the process's resident memory, in a process of its own.
-- peak: the same for the peak of a whole training step of a stack of 3 such blocks.
 - ms: forward and backward of the block, gradients by the input and by all weights; the ways take turns in one process.
 
 The last line is one JSON object. A memory ratio is that of the fused block's saved bytes to the other's, the largest
@@ -30,9 +29,7 @@ from benchmarks.timing import medians
 from models.blocks import BottleneckBlock, ResidualBlock
 
 BATCH, SIZE = 64, 32
-MEMORY_BATCH = 256  # Large beside what the process holds for other reasons.
 REPEATS = 21
-STACK = 3
 # kind: (block, channels of the images, filters, strides)
 KINDS = {
     "identity": (ResidualBlock, 32, 32, 1),
@@ -57,24 +54,18 @@ def keras_block(x, block, filters, strides):
     return keras.layers.ReLU()(keras.layers.Add()([branch, shortcut]))
 
 
-def model_of(kind, way, blocks=1):
-    """A model of `blocks` blocks, one after the other; all but the first keep the shape."""
+def model_of(kind, way):
+    """A model of one block."""
     block, channels, filters, strides = KINDS[kind]
     images = keras.Input((SIZE, SIZE, channels))
-    x = images
-    for number in range(blocks):
-        stride = 1 if number else strides
-        x = (
-            keras_block(x, block, filters, stride)
-            if way == "keras"
-            else block(filters, stride, fused=way == "fused")(x)
-        )
-    return keras.Model(images, x)
+    if way == "keras":
+        return keras.Model(images, keras_block(images, block, filters, strides))
+    return keras.Model(images, block(filters, strides, fused=way == "fused")(images))
 
 
-def images_of(kind, batch=BATCH):
+def images_of(kind):
     """A batch of noise."""
-    return tf.random.stateless_normal((batch, SIZE, SIZE, KINDS[kind][1]), (1, 0))
+    return tf.random.stateless_normal((BATCH, SIZE, SIZE, KINDS[kind][1]), (1, 0))
 
 
 def training_step(model):
@@ -95,76 +86,50 @@ def resident_bytes():
     return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def peak_bytes():
-    """The largest that it has been since `forget_peak`."""
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-
-def forget_peak():
-    """Sets the peak to what is resident now."""
-    pathlib.Path("/proc/self/clear_refs").write_text("5")
-
-
 def saved_bytes(kind, way):
     """What stays allocated for the gradient of one block, beside its input."""
-    model, images = model_of(kind, way), images_of(kind, MEMORY_BATCH)
+    model, images = model_of(kind, way), images_of(kind)
     forward = tf.function(lambda images: model(images, training=True), autograph=False)
-
-    forward(images[:1])  # What the first call allocates for good.
-    gc.collect()
-    before = resident_bytes()
-    with tf.GradientTape() as tape:
-        tape.watch(images)
-        forward(images)
-    held = resident_bytes()
-    del tape
-    return held - before
-
-
-def step_peak_bytes(kind, way):
-    """The peak of a training step of a stack, beside what is allocated before it."""
-    step, images = training_step(model_of(kind, way, STACK)), images_of(kind, MEMORY_BATCH)
-    step(images[:1])
-    gc.collect()
-    forget_peak()
-    before = resident_bytes()
-    step(images)
-    return peak_bytes() - before
+    tapes, growths = [], []
+    for _ in range(7):
+        gc.collect()
+        before = resident_bytes()
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = forward(images)
+        del outputs  # After the recording: the tape forgets operations whose outputs nobody has.
+        growths.append(resident_bytes() - before)
+        tapes.append(tape)  # Kept, so that the next call cannot take what this one freed.
+    return int(statistics.median(growths[3:]))
 
 
-def measured_alone(measure, kind, way):
-    """What `measure` says in a process of its own, as a multiple of the input's size."""
+def saved_alone(kind, way):
+    """`saved_bytes` in a process of its own, as a multiple of the input's size."""
     # Every tensor is mapped by itself, so that its bytes leave the process when it is freed.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    command = [sys.executable, "-m", "benchmarks.residual_block", measure.__name__, kind, way]
+    command = [sys.executable, "-m", "benchmarks.residual_block", kind, way]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    return int(answer) / (MEMORY_BATCH * SIZE * SIZE * KINDS[kind][1] * 4)
+    return int(answer) / (BATCH * SIZE * SIZE * KINDS[kind][1] * 4)
 
 
 def main():
     """Prints a line per kind and way, and the figures."""
     memory, times = {}, {}
-    print(f"{'':12} {'':6} {'saved':>8} {'peak':>8} {'ms':>8}   ratios to the fused block: saved, peak, speed")
+    print(f"{'':12} {'':6} {'saved':>8} {'ms':>8}   ratios to the fused block: saved, speed")
     for kind in KINDS:
         images = images_of(kind)
         steps = {way: functools.partial(training_step(model_of(kind, way)), images) for way in WAYS}
         times[kind] = medians(steps, REPEATS)
-        memory[kind] = {
-            way: [measured_alone(measure, kind, way) for measure in (saved_bytes, step_peak_bytes)] for way in WAYS
-        }
+        memory[kind] = {way: saved_alone(kind, way) for way in WAYS}
         for way in WAYS:
-            saved, peak = memory[kind][way]
             print(
-                f"{kind:12} {way:6} {saved:8.2f} {peak:8.2f} {1000 * times[kind][way]:8.1f}   "
-                f"{memory[kind]['fused'][0] / saved:.3f} {memory[kind]['fused'][1] / peak:.3f} "
-                f"{times[kind][way] / times[kind]['fused']:.3f}",
+                f"{kind:12} {way:6} {memory[kind][way]:8.2f} {1000 * times[kind][way]:8.1f}   "
+                f"{memory[kind]['fused'] / memory[kind][way]:.3f} {times[kind][way] / times[kind]['fused']:.3f}",
                 flush=True,
             )
     figures = {}
     for way, name in (("plain", ""), ("keras", "keras_")):
-        figures[f"{name}memory_ratio"] = max(memory[kind]["fused"][0] / memory[kind][way][0] for kind in KINDS)
-        figures[f"{name}step_peak_ratio"] = max(memory[kind]["fused"][1] / memory[kind][way][1] for kind in KINDS)
+        figures[f"{name}memory_ratio"] = max(memory[kind]["fused"] / memory[kind][way] for kind in KINDS)
         figures[f"{name}speed_ratio"] = statistics.geometric_mean(
             times[kind][way] / times[kind]["fused"] for kind in KINDS
         )
@@ -172,7 +137,7 @@ def main():
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 4:
-        print(globals()[sys.argv[1]](*sys.argv[2:]))
+    if len(sys.argv) == 3:
+        print(saved_bytes(*sys.argv[1:]))
     else:
         main()
