@@ -168,7 +168,7 @@ class LabelStore:
                     f"{files[file][:12]} given, {self.spec.count:,} with {expected[:12]} labeled; give the --images, "
                     "--split and --limit that were labeled, or label these images"
                 )
-        return f"labels {self.directory} were made from the very same images with other truth"
+        return f"labels {self.directory} were made from the very same images, opened under another split or with other truth"
 
     def _read(self, path):
         """((first, last), Labels) of a shard; ValueError says what is wrong with it."""
