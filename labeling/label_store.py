@@ -153,7 +153,7 @@ class LabelStore:
             image_store: a tfpipeline.image_store.ImageStore.
 
         Returns:
-            "", or a note to say aloud: the images are the same ones but their truth is another.
+            "", or a note to say aloud: the images are the same ones but their split or truth is another.
 
         Raises:
             UserError: the labels belong to other images; the message names the difference.
@@ -168,7 +168,7 @@ class LabelStore:
                     f"{files[file][:12]} given, {self.spec.count:,} with {expected[:12]} labeled; give the --images, "
                     "--split and --limit that were labeled, or label these images"
                 )
-        return f"labels {self.directory} were made from the very same images, opened under another split or with other truth"
+        return f"labels {self.directory} are of the very same images, opened under another split or with other truth"
 
     def _read(self, path):
         """((first, last), Labels) of a shard; ValueError says what is wrong with it."""
