@@ -14,7 +14,7 @@ EXAMPLE = "python -m jobs.train --images shapes --labels labels/shapes --validat
 OPTIMIZERS = ("adamw", "adam", "sgd")
 MONITORS = ("validation_top1", "agreement_top1", "loss")
 PRECISIONS = ("float32", "mixed_bfloat16")
-SCHEDULES = ("cosine", "triangular", "restarts", "constant")
+SCHEDULES = ("cosine", "triangular", "restarts", "cyclical", "constant")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,16 @@ class Config(ImageFlags):
     batch_size: int = flag(100, "images per step")
     learning_rate: float = flag(2e-3, "the highest learning rate")
     schedule: str = flag(
-        "cosine", "how the learning rate falls; more epochs can follow restarts and constant", choices=SCHEDULES
+        "cosine", "how the learning rate falls; more epochs can follow all but cosine and triangular", choices=SCHEDULES
     )
     warmup_epochs: float = flag(1.0, "epochs in which it rises, for cosine and triangular; at most a fifth of all")
+    lowest_learning_rate: float = flag(1e-5, "the learning rate between cycles, for cyclical")
+    cycle_steps: int = flag(800, "steps from the lowest learning rate to the highest, for cyclical", metavar="STEPS")
+    cycle_growth: int = flag(1, "by what each cycle is longer than the one before, for cyclical", metavar="FACTOR")
     optimizer: str = flag("adamw", "how the weights follow their gradients", choices=OPTIMIZERS)
     weight_decay: float = flag(0.01, "decoupled decay of the weights, for adamw")
+    momentum: float = flag(0.9, "Nesterov's, for sgd; 0 for none")
+    l2: float = flag(0.0, "lambda of lambda/2 |w|^2, added to the loss for every kernel")
     temperature: float = flag(1.0, "T at which the teacher's answers are learned")
     truth_weight: float = flag(0.0, "share of the loss that the truth has beside the teacher, 0..1")
     label_smoothing: float = flag(0.0, "of the truth, 0..1")
@@ -145,7 +150,16 @@ def check_flags(config: Config) -> None:
         ("batch_size", config.batch_size >= 1, "at least 1"),
         ("learning_rate", config.learning_rate > 0, "above 0"),
         ("warmup_epochs", config.warmup_epochs >= 0, "at least 0"),
+        (
+            "lowest_learning_rate",
+            config.schedule != "cyclical" or 0 <= config.lowest_learning_rate <= config.learning_rate,
+            "from 0 to --learning-rate",
+        ),
+        ("cycle_steps", config.cycle_steps >= 1, "at least 1"),
+        ("cycle_growth", config.cycle_growth >= 1, "at least 1"),
         ("weight_decay", config.weight_decay >= 0, "at least 0"),
+        ("momentum", 0 <= config.momentum < 1, "from 0 to below 1"),
+        ("l2", config.l2 >= 0, "at least 0"),
         ("temperature", config.temperature > 0, "above 0"),
         ("truth_weight", 0 <= config.truth_weight <= 1, "in 0..1"),
         ("label_smoothing", 0 <= config.label_smoothing < 1, "in 0..1"),

@@ -23,7 +23,7 @@ NOT_THE_EXPERIMENT = frozenset(
     ]
 )
 
-LENGTHLESS_SCHEDULES = ("constant", "restarts")  # Their first epochs do not depend on how many there are.
+LENGTHLESS_SCHEDULES = ("constant", "restarts", "cyclical")  # Their first epochs do not depend on how many there are.
 
 
 def build_task(config, replicas: int, console):
@@ -60,7 +60,9 @@ def build_task(config, replicas: int, console):
     return Task(
         model=model,
         optimizer=build_optimizer(config, learning_rate(config, steps_per_epoch)),
-        loss=build_loss(config) if mix is None else mixing.loss_of_pairs(build_loss(config)),
+        loss=with_penalty(
+            build_loss(config) if mix is None else mixing.loss_of_pairs(build_loss(config)), model, config
+        ),
         batches_from=lambda step: batches.training_batches(
             data.images, targets, batch_size, config.seed, step, change, mix
         ),
@@ -106,6 +108,10 @@ def learning_rate(config, steps_per_epoch: int):
         return schedules.Triangular(config.learning_rate, steps, max(warmup_steps, 1))
     if config.schedule == "restarts":
         return schedules.CosineWithRestarts(config.learning_rate, steps_per_epoch)
+    if config.schedule == "cyclical":
+        return schedules.Cyclical(
+            config.lowest_learning_rate, config.learning_rate, config.cycle_steps, config.cycle_growth
+        )
     return config.learning_rate
 
 
@@ -117,10 +123,19 @@ def build_optimizer(config, schedule):
     if config.ema:
         options |= {"use_ema": True, "ema_momentum": config.ema}
     if config.optimizer == "sgd":
-        return keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, **options)
+        return keras.optimizers.SGD(schedule, momentum=config.momentum, nesterov=config.momentum > 0, **options)
     if config.optimizer == "adam":
         return keras.optimizers.Adam(schedule, **options)
     return keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, **options)
+
+
+def with_penalty(loss, model, config):
+    """The loss of a sample plus --l2's penalty on the weights, which every sample then has."""
+    from models import schedules
+
+    if not config.l2:
+        return loss
+    return lambda logits, batch: loss(logits, batch) + schedules.l2_penalty(model, config.l2)
 
 
 def build_callbacks(config) -> list:

@@ -44,19 +44,23 @@ def assert_gradient(derived, expected, tolerance):
     np.testing.assert_allclose(derived, expected, rtol=0, atol=tolerance * scale)
 
 
-def assert_rejects_swapped_axes(gradient, tolerance):
-    """Fails unless `assert_gradient` tells a gradient from itself with any two axes swapped.
+def assert_rejects_swapped_axes(derived, expected, tolerance):
+    """Fails unless a gradient passes `assert_gradient`, and does no longer with any two axes of one length swapped.
 
     Args:
-        gradient: a right one, of which two axes or more are longer than 1.
+        derived: what the operation returned; two axes or more have the same length, above 1.
+        expected: what an independent oracle says.
         tolerance: as `assert_gradient` takes it.
     """
-    gradient = np.asarray(gradient, np.float64)
-    for first, second in itertools.combinations(range(gradient.ndim), 2):
-        if gradient.shape[first] == gradient.shape[second] == 1:
-            continue
-        with np.testing.assert_raises(AssertionError):
-            assert_gradient(np.swapaxes(gradient, first, second), gradient, tolerance)
+    assert_gradient(derived, expected, tolerance)
+    derived = np.asarray(derived, np.float64)
+    swapped = 0
+    for first, second in itertools.combinations(range(derived.ndim), 2):
+        if derived.shape[first] == derived.shape[second] > 1:
+            swapped += 1
+            with np.testing.assert_raises(AssertionError):
+                assert_gradient(np.swapaxes(derived, first, second), expected, tolerance)
+    assert swapped, f"no two axes of {derived.shape} have one length above 1"
 
 
 def patchify(images, kernel):

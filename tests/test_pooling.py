@@ -108,8 +108,9 @@ def test_global_pools_equal_pools_as_large_as_the_image(shape):
 @pytest.mark.parametrize("name", POOLS)
 def test_a_gradient_with_swapped_axes_is_rejected(name):
     images = np.random.default_rng(0).standard_normal((5, 5, 5, 5))
-    _, _, gradient = value_and_gradient(lambda x: POOLS[name][0](x, 3, 2, "same"), images)
-    oracles.assert_rejects_swapped_axes(gradient, 1e-10)
+    _, cotangent, gradient = value_and_gradient(lambda x: POOLS[name][0](x, 3, 2, "same"), images)
+    expected = POOLS[name][2](images, cotangent, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    oracles.assert_rejects_swapped_axes(gradient, expected, 1e-10)
 
 
 def test_global_pools_gradients_equal_finite_differences():
@@ -130,3 +131,11 @@ def test_wrong_geometries_are_named():
         max_pooling(images, 2, padding="Same")
     with pytest.raises(ValueError, match=r"strides must be a positive integer or two of them, got 0"):
         max_pooling(images, 2, 0)
+
+
+def test_global_mean_of_float16_keeps_its_value_on_large_images():
+    """In float16 the sum of 64x64 ones is already wrong, and 256x256 is no finite number."""
+    mean, cotangent, gradient = value_and_gradient(global_mean_pooling, np.ones((1, 256, 256, 2), np.float16))
+    np.testing.assert_array_equal(mean, np.ones((1, 2)))
+    expected = np.broadcast_to(cotangent[:, None, None] / 256**2, gradient.shape)
+    np.testing.assert_allclose(gradient, expected, rtol=2e-2, atol=6e-8)

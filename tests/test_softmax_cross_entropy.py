@@ -1,5 +1,7 @@
 """Softmax cross-entropy in its three forms against NumPy's formula, autodiff and finite differences."""
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -141,3 +143,29 @@ def test_mismatches_are_refused_with_both_numbers():
         sparse_cross_entropy(tf.ones((2, 4)), tf.zeros((2, 5), tf.int32), tf.ones((2, 5)), tf.ones(2))
     with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\), got 1"):
         class_cross_entropy(tf.ones((2, 4)), tf.zeros(2, tf.int32), 1)
+
+
+def test_a_class_with_a_logit_of_minus_infinity_and_no_probability_adds_nothing():
+    logits = tf.constant([[1.0, 2.0, -math.inf]], tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = class_cross_entropy(logits, tf.constant([1]))
+    np.testing.assert_allclose(loss, [math.log(1 + math.exp(-1))], rtol=1e-12)
+    q = 1 / (1 + math.exp(-1))
+    np.testing.assert_allclose(tape.gradient(loss, logits), [[1 - q, q - 1, 0]], atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [tf.uint8, tf.uint16, tf.int32, tf.int64])
+def test_class_indices_of_any_integer_type(dtype):
+    logits = tf.constant([[1.0, 2.0, 0.5], [0.0, 1.0, 3.0]])
+    np.testing.assert_array_equal(
+        class_cross_entropy(logits, tf.constant([1, 2], dtype)), class_cross_entropy(logits, tf.constant([1, 2]))
+    )
+
+
+def test_the_rest_is_ignored_where_all_classes_are_given():
+    logits, classes = tf.constant([[1.0, 2.0]]), tf.constant([[1, 0]])
+    expected = sparse_cross_entropy(logits, classes, tf.constant([[0.75, 0.25]]), tf.zeros(1))
+    for rest in (math.inf, math.nan):
+        loss = sparse_cross_entropy(logits, classes, tf.constant([[0.75, 0.25]]), tf.constant([rest]))
+        np.testing.assert_array_equal(loss, expected)
