@@ -82,7 +82,7 @@ def sample_images(flags: dict, console):
     Returns:
         (training_data.Data of at most `SAMPLES` images, names of the classes).
     """
-    from jobs import train, training_data
+    from jobs import train, training_data, training_task
     from jobs.evaluate import class_names
     from jobs.image_flags import open_images
 
@@ -91,7 +91,7 @@ def sample_images(flags: dict, console):
     config = train.Config(**{name: value for name, value in values.items() if name in fields})
     store = open_images(config, console)
     data = training_data.training_data(store, config.labels, console)
-    shown = train.open_validation(config, data, console) or data
+    shown = training_task.open_validation(config, data, console) or data
     chosen = np.linspace(0, len(shown.images) - 1, SAMPLES).astype(int)
     answers = shown.answers and {name: array[chosen] for name, array in shown.answers.items()}
     sample = dataclasses.replace(shown, images=shown.images[chosen], truth=shown.truth[chosen], answers=answers)

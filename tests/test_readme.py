@@ -18,7 +18,7 @@ def commands(text: str) -> list[list[str]]:
     joined = text.replace("\\\n", " ")
     return [
         shlex.split(line, comments=True)
-        for line in re.findall(r"^\s+(?:\S+=\S+ )*python -m jobs\.(\w.*)$", joined, re.M)
+        for line in re.findall(r"^\s*(?:\S+=\S+ )*python -m jobs\.(\w.*)$", joined, re.M)
     ]
 
 
