@@ -13,6 +13,7 @@ from tfpipeline.stopping import StopRequest
 
 EXAMPLE = "python -m jobs.label_imagenet64 --images shapes --teacher bundled --out labels/shapes"
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5", "area", "gaussian", "mitchellcubic")
+CHOICES = (*INTERPOLATIONS, "auto")
 RANGES = ("auto", "0..1", "0..255", "tf", "caffe", "torch")
 CLASSES_SHOWN = 10
 MODES = ("status", "dry_run", "verify", "repair")
@@ -33,7 +34,9 @@ class Config(ImageFlags):
     )
     out: str = required("the label store, a directory", metavar="DIR")
     interpolation: tuple[str, ...] = flag(
-        (), "how images are enlarged to the teacher's size (default: bilinear)", choices=INTERPOLATIONS
+        (),
+        "how images are enlarged to the teacher's size; auto measures a sample, without truth (default: bilinear)",
+        choices=CHOICES,
     )
     weight: tuple[float, ...] = flag((), "weight of the teacher among several (default: 1)", metavar="W")
     teacher_range: tuple[str, ...] = flag(
@@ -71,8 +74,8 @@ def run(config: Config) -> dict:
     from labeling import answers, label_store, labeler, verification
 
     console, out, start = Console(config.quiet), pathlib.Path(config.out), time.monotonic()
-    experts = load_experts(config, console)
     images = open_images(config, console)
+    experts = load_experts(config, images, console)
     spec = labeler.spec_of(images, experts, views_of(config, images), config.top_k, config.shard_size, "float32")
     label_store.check_mixes(out, spec)
 
@@ -136,7 +139,7 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def load_experts(config: Config, console) -> list:
+def load_experts(config: Config, images, console) -> list:
     """The teachers, each with its interpolation and weight.
 
     Raises:
@@ -158,14 +161,29 @@ def load_experts(config: Config, console) -> list:
         strict=True,
     )
     experts = []
-    for spec, range_name, size, classes, interpolation, weight in options:
+    for place, (spec, range_name, size, classes, interpolation, weight) in enumerate(options):
         teacher = teachers.load(spec, range_name, size, classes)
+        if interpolation == "auto":
+            interpolation = recommended_interpolation(config, place, teacher, images, console)
         console.say(f"{teacher.note}; enlarged by {interpolation}")
         experts.append(answers.Expert(teacher, interpolation, weight))
     if len({expert.teacher.classes for expert in experts}) > 1:
         counts = ", ".join(f"{expert.teacher.name} {expert.teacher.classes:,}" for expert in experts)
         raise FlagError(f"teachers of different classes cannot answer together ({counts}); label with each on its own")
     return experts
+
+
+def recommended_interpolation(config: Config, place: int, teacher, images, console) -> str:
+    """That of the labels which are there already, else what a sample of the images recommends, without the truth."""
+    from labeling import comparison, label_store
+
+    out = pathlib.Path(config.out)
+    if (out / label_store.SPEC_FILE).exists():
+        labeled_by = label_store.open_labels(out).spec.teachers
+        if place < len(labeled_by):
+            return labeled_by[place]["interpolation"]
+    pixels = images.images[comparison.sample(len(images), comparison.SAMPLE)]
+    return comparison.recommend(teacher, pixels, config.batch_size, console)
 
 
 def views_of(config: Config, images) -> tuple[str, ...]:

@@ -363,3 +363,20 @@ def test_the_thousand_real_images(tmp_path, real):
     )
     assert figures["top1"] == pytest.approx(0.514, abs=0.003)
     assert figures["top5"] == pytest.approx(0.774, abs=0.003)
+
+
+def test_auto_takes_the_recommended_interpolation_and_keeps_to_it(place, tmp_path, monkeypatch):
+    from labeling import comparison
+
+    changed = {"interpolation": "auto", "size": 32, "limit": 20, "shard-size": 20, "batch-size": 10}
+    asked = []
+
+    def recommend(_teacher, images, *_):
+        asked.append(len(images))
+        return "lanczos3"
+
+    monkeypatch.setattr(comparison, "recommend", recommend)
+    for labeled in (20, 0):
+        assert label_imagenet64.run(config_of(place, tmp_path / "out", **changed))["labeled"] == labeled
+    assert asked == [20]
+    assert open_labels(tmp_path / "out").spec.teachers[0]["interpolation"] == "lanczos3"
