@@ -120,3 +120,29 @@ def test_wrong_names_and_options_are_refused(name, pairs, message):
     with pytest.raises(FlagError) as refusal:
         networks.build(name, (32, 32, 3), 10, **networks.parse_options(name, pairs))
     assert str(refusal.value).startswith(message)
+
+
+def test_global_pooling_learns_from_three_sizes_in_one_run_and_evaluates_on_others():
+    """Batches are grouped by size; the class is whether the image's left or its right half is bright."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+
+    def batch(height, width, count=32):
+        truth = rng.integers(0, 2, count)
+        images = rng.integers(0, 128, (count, height, width, 3), np.uint8)
+        for image, right in zip(images, truth, strict=True):
+            image[:, width // 2 * right : width // 2 * (right + 1)] += 100
+        return images, truth
+
+    def grouped():
+        sizes = [(16, 16), (24, 20), (32, 32)]
+        for number in range(90):
+            yield batch(*sizes[number % 3])
+
+    model = networks.build("global_pool_cnn", (None, None, 3), 2, **SMALL["global_pool_cnn"])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-2), loss, metrics=["accuracy"])
+    model.fit(grouped(), steps_per_epoch=90, verbose=0)
+    for size in ((16, 16), (24, 20), (32, 32), (40, 28), (19, 33)):
+        images, truth = batch(*size, count=200)
+        assert model.evaluate(images, truth, verbose=0)[1] > 0.9, size
