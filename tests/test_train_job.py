@@ -147,3 +147,11 @@ def test_a_flag_out_of_its_range_is_refused_before_anything_is_written(tmp_path,
     with pytest.raises(FlagError, match=text):
         train.run(train.Config(**{"images": "shapes", "labels": "truth", "run": str(tmp_path / "run"), **change}))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_refused_beginning_leaves_no_directory(cache, tmp_path):
+    child = Child(tmp_path / "said", run_job, argv_of(cache, tmp_path / "run", network="resnet"))
+    child.ended()
+    assert child.exit_code == 2
+    assert "--network resnet: there is no such network" in child.said()
+    assert not (tmp_path / "run").exists()

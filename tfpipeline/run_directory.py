@@ -19,6 +19,8 @@ LOCK, CONFIG, HISTORY, CHECKPOINTS = "lock", "config.json", "history.csv", "chec
 def locked(directory: pathlib.Path):
     """A context in which no other trainer may work in the directory; the system frees it however the process ends.
 
+    A directory in which nothing was written is removed at the end.
+
     Raises:
         UserError: another trainer works there.
     """
@@ -35,7 +37,17 @@ def locked(directory: pathlib.Path):
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            _remove_if_unused(directory)
+
+
+def _remove_if_unused(directory):
+    """A run that was refused before it began leaves no directory behind."""
+    if [path.name for path in directory.iterdir()] == [LOCK]:
+        (directory / LOCK).unlink()
+        directory.rmdir()
 
 
 def newest_snapshot(directory: pathlib.Path, resume: bool, say) -> checkpoint.Snapshot | None:
