@@ -82,7 +82,10 @@ def file(spec: str) -> Network:
     try:
         model = library.models.load_model(str(path), compile=False)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"teacher {spec} does not load ({str(error).strip().splitlines()[0][:200]})") from error
+        raise UserError(
+            f"teacher {spec} was written by Keras {version} and does not load in {library.__version__} "
+            f"({str(error).strip().splitlines()[0][:200]}); load it with its own version, or export it as a SavedModel"
+        ) from error
     evidence = _range_by_structure(model) or _range_by_statistics(model, library)
     return _network(model, durable.sha256_of_file(path), evidence, _range_by_name(model))
 
