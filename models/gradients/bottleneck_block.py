@@ -32,9 +32,8 @@ def bottleneck_block(images, first, second, third, projection, strides, epsilon)
         z1 = conv(x, K1)     r1 = ReLU(BN(z1))     z2 = conv(r1, K2)     r2 = ReLU(BN(z2))
         u = BN(conv(r2, K3)) + S(x)     y = ReLU(u)
     The last convolution and its normalization are one product (see `NormalizedProjection`), whose output nobody needs.
-    Kept are x, the narrow z1 and z2, and y, which the next layer keeps anyway; the plain composition keeps r1, r2 and
-    the wide conv(r2, K3) as well. Backward as in `residual_block`, but that u > 0 is read off y: here it would cost a
-    convolution to compute u again.
+    Kept are x, the narrow z1 and z2, what a projection gives, and y, which the next layer keeps anyway; the plain
+    composition keeps r1, r2 and the wide conv(r2, K3) as well. Backward as in `residual_block`.
     """
     check_block(images, (first, second, third), projection, strides)
 
@@ -48,18 +47,18 @@ def bottleneck_block(images, first, second, third, projection, strides, epsilon)
         y2, z2 = middle.forward(tf.nn.relu(y1))
         r2 = tf.nn.relu(y2)
         upper.measure(r2)
-        outputs = tf.nn.relu(upper.output(r2) + shortcut.forward(x))
+        y_shortcut, z_shortcut = shortcut.forward(x)
+        outputs = tf.nn.relu(upper.output(r2) + y_shortcut)
 
         def gradient(g, *_statistics_gradients):
-            kept_x, kept_z1, kept_z2 = only_after(g, (x, z1, z2))
+            kept_z1, kept_z2 = only_after(g, (z1, z2))
             r1 = tf.nn.relu(lower.normalized(kept_z1))
             r2 = tf.nn.relu(middle.normalized(kept_z2))
             h = relu_gradient(g, outputs)
             dr2, third_gradients = upper.gradient(h, r2)
-            dr1, second_gradients = middle.gradient(relu_gradient(dr2, r2), r1, kept_z2)
-            dx, first_gradients = lower.gradient(relu_gradient(dr1, r1), kept_x, kept_z1)
-            _, z_shortcut = shortcut.again(kept_x)
-            dx_shortcut, projection_gradients = shortcut.gradient(h, kept_x, z_shortcut)
+            dr1, second_gradients = middle.gradient(relu_gradient(dr2, r2), r1, z2)
+            dx, first_gradients = lower.gradient(relu_gradient(dr1, r1), x, z1)
+            dx_shortcut, projection_gradients = shortcut.gradient(h, x, z_shortcut)
             weights_gradients = (*first_gradients, *second_gradients, *third_gradients, *projection_gradients)
             return dx + dx_shortcut, *weights_gradients
 

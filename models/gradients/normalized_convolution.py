@@ -42,13 +42,9 @@ class NormalizedConvolution:
         self.options = {"strides": (1, *strides, 1), "padding": "SAME"}
         self.epsilon = epsilon
 
-    def convolved(self, x):
-        """z."""
-        return tf.raw_ops.Conv2D(input=x, filter=self.kernel, **self.options)
-
     def forward(self, x):
         """(y, z); the batch's statistics are kept in this object."""
-        z = self.convolved(x)
+        z = tf.raw_ops.Conv2D(input=x, filter=self.kernel, **self.options)
         y, self.residuals = normalize_by_batch(z, self.gamma, self.beta, self.epsilon)
         self.statistics = batch_statistics(z, self.residuals)
         return y, z

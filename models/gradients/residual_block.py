@@ -28,10 +28,12 @@ def residual_block(images, first, second, projection, strides, epsilon):
 
     Forward, with the convolutions' outputs z1, z2 and u = BN(z2) + S(x):
         z1 = conv(x, K1)     r1 = ReLU(BN(z1))     z2 = conv(r1, K2)     y = ReLU(u)
-    Kept are x, z1 and z2. The plain composition keeps r1 and y as well, and the projection's output.
+    Kept are x, z1, z2, what a projection gives, and y, which the next layer keeps anyway. The plain composition keeps
+    r1 and the outputs of the normalizations as well.
     Backward, with g = dL/dy:
-        1. r1 and u are computed again: sweeps over memory, which are little beside six convolutions.
-        2. h = dL/du = g where u > 0, else 0. A sum hands its gradient to both terms: to BN(z2) and to S(x).
+        1. r1 is computed again: a sweep over memory, which is little beside six convolutions.
+        2. h = dL/du = g where u > 0, which is where y > 0, else 0. A sum hands its gradient to both terms: to BN(z2)
+           and to S(x).
         3. BN and conv by their own gradients, from K2 down to K1, the ReLU between them as in line 2.
         4. dL/dx is the sum of what comes down the branch and the shortcut.
     """
@@ -44,16 +46,16 @@ def residual_block(images, first, second, projection, strides, epsilon):
         shortcut = Shortcut(tensors[6:], strides, epsilon)
         y1, z1 = lower.forward(x)
         y2, z2 = upper.forward(tf.nn.relu(y1))
-        outputs = tf.nn.relu(y2 + shortcut.forward(x))
+        y_shortcut, z_shortcut = shortcut.forward(x)
+        outputs = tf.nn.relu(y2 + y_shortcut)
 
         def gradient(g, *_statistics_gradients):
-            kept_x, kept_z1, kept_z2 = only_after(g, (x, z1, z2))
+            (kept_z1,) = only_after(g, [z1])
             r1 = tf.nn.relu(lower.normalized(kept_z1))
-            shortcut_again, z_shortcut = shortcut.again(kept_x)
-            h = relu_gradient(g, upper.normalized(kept_z2) + shortcut_again)
-            dr1, second_gradients = upper.gradient(h, r1, kept_z2)
-            dx, first_gradients = lower.gradient(relu_gradient(dr1, r1), kept_x, kept_z1)
-            dx_shortcut, projection_gradients = shortcut.gradient(h, kept_x, z_shortcut)
+            h = relu_gradient(g, outputs)
+            dr1, second_gradients = upper.gradient(h, r1, z2)
+            dx, first_gradients = lower.gradient(relu_gradient(dr1, r1), x, z1)
+            dx_shortcut, projection_gradients = shortcut.gradient(h, x, z_shortcut)
             return dx + dx_shortcut, *first_gradients, *second_gradients, *projection_gradients
 
         return (outputs, *lower.statistics, *upper.statistics, *shortcut.statistics), gradient
@@ -62,7 +64,7 @@ def residual_block(images, first, second, projection, strides, epsilon):
 
 
 class Shortcut:
-    """S(x): x itself where there are no weights, else BN(conv(x, K)), of which nothing is kept: a 1x1 kernel is cheap.
+    """S(x): x itself where there are no weights, else BN(conv(x, K)).
 
     Args:
         weights: K, gamma, beta, or nothing.
@@ -75,19 +77,12 @@ class Shortcut:
         self.statistics = ()
 
     def forward(self, x):
-        """S(x); the batch's statistics are kept in this object."""
-        if not self.projection:
-            return x
-        y, _ = self.projection.forward(x)
-        self.statistics = self.projection.statistics
-        return y
-
-    def again(self, x):
-        """S(x) again, with the statistics that `forward` took, and what `gradient` takes as z."""
+        """(S(x), what `gradient` takes as z); the batch's statistics are kept in this object."""
         if not self.projection:
             return x, None
-        z = self.projection.convolved(x)
-        return self.projection.normalized(z), z
+        y, z = self.projection.forward(x)
+        self.statistics = self.projection.statistics
+        return y, z
 
     def gradient(self, h, x, z):
         """(dL/dx, the gradients of the weights) of h = dL/dS."""
