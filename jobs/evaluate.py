@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import json
 import pathlib
 
 import numpy as np
@@ -37,17 +38,20 @@ def run(config: Config) -> dict:
     console = Console(config.quiet)
     model = load_model(pathlib.Path(config.run))
     store = open_images(config, console)
-    teacher_top = None if config.labels is None else teacher_answers(config.labels, store, console)
+    classes = model.output_shape[-1]
+    teacher_top = None if config.labels is None else teacher_answers(config.labels, store, classes, console)
+    spec = spec_of_classes(config)
+    truth = truth_of(store, spec, classes, console)
     answers = evaluation.answer_images(model, store.images, config.batch_size, config.flip, console)
     out = pathlib.Path(config.out or pathlib.Path(config.run) / "evaluation")
     out.mkdir(parents=True, exist_ok=True)
-    reference = store.truth if store.has_truth else teacher_top
+    known = (truth >= 0).any()
+    reference = truth if known else teacher_top
     if reference is not None:
-        classes = model.output_shape[-1]
-        names = class_names(store, classes)
-        write_pictures(out, store.images, answers, reference, names, "truth" if store.has_truth else "teacher")
+        names = class_names(store, classes, spec)
+        write_pictures(out, store.images, answers, reference, names, "truth" if known else "teacher")
         write_per_class(out / "per_class.csv", answers, reference, names)
-    figures = evaluation.figures(answers, store.truth, teacher_top)
+    figures = evaluation.figures(answers, truth, teacher_top)
     print_table(figures)
     return {"images": len(store), **figures, "out": str(out), "run": config.run}
 
@@ -73,19 +77,62 @@ def load_model(directory: pathlib.Path):
         raise UserError(f"{path} does not load ({error}); write it again with jobs.train --resume") from error
 
 
-def teacher_answers(labels: str, store, console) -> np.ndarray:
-    """The teacher's most probable class for each image of the store, int64 (N,)."""
+def teacher_answers(labels: str, store, classes: int, console) -> np.ndarray:
+    """The teacher's most probable class for each image of the store, int64 (N,).
+
+    Raises:
+        UserError: the labels are of other images, or over another number of classes than the network's.
+    """
     from labeling import label_store
 
     stored = label_store.open_labels(labels)
+    if stored.spec.classes != classes:
+        raise UserError(
+            f"--labels {labels} count {stored.spec.classes:,} classes, the network {classes:,}; give labels by the "
+            "teacher that it learned from"
+        )
     note = stored.check_joins(store)
     if note:
         console.say(note)
     return stored.read_all().top_k[:, 0, 0].astype(np.int64)
 
 
-def class_names(store, count: int) -> list[str]:
-    """A short name for each of the classes: the store's where it has as many, else the numbers."""
+def spec_of_classes(config: Config):
+    """The spec of labels that count classes as the network does: --labels, else those that it learned from, or None."""
+    from labeling import label_store
+
+    labels, flags = config.labels, pathlib.Path(config.run) / "config.json"
+    if labels is None and flags.is_file():
+        labels = json.loads(flags.read_text())["flags"]["labels"]
+    if labels is None or not (pathlib.Path(labels) / label_store.SPEC_FILE).is_file():
+        return None
+    return label_store.open_labels(labels).spec
+
+
+def truth_of(store, spec, classes: int, console) -> np.ndarray:
+    """The truth of the images as the network counts its classes, int32 (N,), -1 where it is not known.
+
+    Raises:
+        UserError: the truth counts other classes than the network, and nothing tells how they belong together.
+    """
+    from jobs import training_data
+
+    if spec is not None:
+        return training_data.truth_in_classes_of(spec, store, console)
+    if len(store.classes) not in (0, classes) or store.truth.max() >= classes:
+        raise UserError(
+            f"the truth counts {len(store.classes) or store.truth.max() + 1:,} classes, the network {classes:,}; give "
+            "the --labels of these images, or a truth csv whose class_index is the network's"
+        )
+    return store.truth
+
+
+def class_names(store, count: int, spec=None) -> list[str]:
+    """A short name for each of the classes: as the labels' spec or the store has them, else the numbers."""
+    if spec is not None:
+        from labeling import quality
+
+        return [name.split(",")[0] for name in quality.class_names(spec, store)]
     if len(store.classes) != count:
         return [str(number) for number in range(count)]
     return [name.split(",")[0] for _, name in store.classes]

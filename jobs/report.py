@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from jobs import command
+from jobs import command, evaluate
 from jobs.command import flag, required
 from tfpipeline.errors import UserError
 
@@ -37,20 +37,13 @@ def run(config: Config) -> dict:
     directory = pathlib.Path(config.run)
     flags, history = read_run(directory)
     images, names = sample_images(flags, Console(config.quiet))
-    model = load_model(directory)
+    model = evaluate.load_model(directory)
     answers = evaluation.answer_images(model, images.images, console=Console(config.quiet))
     figure = draw(images, names, answers, history)
     pictures.save(figure, directory / "report.png")
     page = directory / "report.html"
     durable.write_file(page, write_page(directory, flags, history, pictures.png(figure)).encode())
     return {"png": str(directory / "report.png"), "html": str(page), "epochs": len(history), "run": config.run}
-
-
-def load_model(directory):
-    """The run's network, as `jobs.evaluate` loads it."""
-    from jobs import evaluate
-
-    return evaluate.load_model(directory)
 
 
 def read_run(directory: pathlib.Path) -> tuple[dict, list[dict]]:
@@ -83,7 +76,6 @@ def sample_images(flags: dict, console):
         (training_data.Data of at most `SAMPLES` images, names of the classes).
     """
     from jobs import train, training_data, training_task
-    from jobs.evaluate import class_names
     from jobs.image_flags import open_images
 
     fields = {field.name for field in dataclasses.fields(train.Config)}
@@ -95,7 +87,7 @@ def sample_images(flags: dict, console):
     chosen = np.linspace(0, len(shown.images) - 1, SAMPLES).astype(int)
     answers = shown.answers and {name: array[chosen] for name, array in shown.answers.items()}
     sample = dataclasses.replace(shown, images=shown.images[chosen], truth=shown.truth[chosen], answers=answers)
-    return sample, class_names(store, shown.classes)
+    return sample, evaluate.class_names(store, shown.classes)
 
 
 def draw(sample, names, answers, history):

@@ -57,7 +57,7 @@ def training_data(store, labels: str, console) -> Data:
     stored = _open_labels(store, labels, console)
     answers = _answers(stored)
     identity |= {"labels": _hash(answers.values()), "class_order": _hash_of_names(stored.spec.class_names)}
-    return Data(store.images, stored.spec.classes, _truth(stored.spec, store, console), answers, identity)
+    return Data(store.images, stored.spec.classes, truth_in_classes_of(stored.spec, store, console), answers, identity)
 
 
 def validation_data(store, labels: str | None, training: Data, training_labels: str, console) -> Data:
@@ -87,11 +87,11 @@ def validation_data(store, labels: str | None, training: Data, training_labels: 
                 f"--validation-labels {labels} count {stored.spec.classes:,} classes, those to learn from "
                 f"{training.classes:,}; label both with one teacher"
             )
-        answers, truth = _answers(stored), _truth(stored.spec, store, console)
+        answers, truth = _answers(stored), truth_in_classes_of(stored.spec, store, console)
     elif training_labels != "truth":
         from labeling import label_store
 
-        truth = _truth(label_store.open_labels(training_labels).spec, store, console)
+        truth = truth_in_classes_of(label_store.open_labels(training_labels).spec, store, console)
     identity = {
         "validation_images": store.description["files"]["images.npy"],
         "validation_truth": _hash([truth]),
@@ -142,7 +142,7 @@ def _answers(stored):
     }
 
 
-def _truth(spec, store, console):
+def truth_in_classes_of(spec, store, console):
     """The truth in the teacher's classes, -1 where unknown."""
     from labeling import quality
 

@@ -3,12 +3,14 @@
 import csv
 import json
 import pathlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from jobs import evaluate, report, train
 from tfpipeline.errors import UserError
+from tfpipeline.progress import SILENT
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +94,21 @@ def test_a_run_without_a_whole_network_is_refused(tmp_path, broken, message):
 def test_a_report_needs_a_finished_epoch(tmp_path):
     with pytest.raises(UserError, match="holds no finished epoch"):
         report.run(report.Config(run=str(tmp_path), quiet=True))
+
+
+def test_labels_of_another_number_of_classes_are_refused(tmp_path, monkeypatch):
+    from labeling import label_store
+
+    stored = SimpleNamespace(spec=SimpleNamespace(classes=1000))
+    monkeypatch.setattr(label_store, "open_labels", lambda _directory: stored)
+    with pytest.raises(UserError, match="--labels theirs count 1,000 classes, the network 12; give labels"):
+        evaluate.teacher_answers("theirs", None, 12, None)
+
+
+def test_a_truth_that_counts_other_classes_is_refused_unless_names_tell_how_they_belong_together():
+    store = SimpleNamespace(classes=[("b", "bolt"), ("a", "arrow")], truth=np.array([0, 1, -1], np.int32))
+    with pytest.raises(UserError, match="the truth counts 2 classes, the network 3; give the --labels"):
+        evaluate.truth_of(store, None, 3, SILENT)
+    spec = SimpleNamespace(class_names=("arrow", "circle", "bolt"), classes=3)
+    np.testing.assert_array_equal(evaluate.truth_of(store, spec, 3, SILENT), [2, 0, -1])
+    assert evaluate.class_names(store, 3, spec) == ["arrow", "circle", "bolt"]
