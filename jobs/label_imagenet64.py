@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import time
 
-from jobs import command
+from jobs import command, labeling_task
 from jobs.command import flag, required
 from jobs.image_flags import ImageFlags, open_images
 from tfpipeline.errors import FlagError
@@ -75,15 +75,17 @@ def run(config: Config) -> dict:
 
     console, out, start = Console(config.quiet), pathlib.Path(config.out), time.monotonic()
     images = open_images(config, console)
-    experts = load_experts(config, images, console)
-    spec = labeler.spec_of(images, experts, views_of(config, images), config.top_k, config.shard_size, "float32")
+    experts = labeling_task.load_experts(config, images, console)
+    spec = labeler.spec_of(
+        images, experts, labeling_task.views_of(config, images), config.top_k, config.shard_size, "float32"
+    )
     label_store.check_mixes(out, spec)
 
     def answerer():
         return answers.Answerer(experts, spec.views, spec.top_k, images.images.shape[1:], config.batch_size)
 
     if config.dry_run:
-        check_gate(config, experts, spec, images, console)
+        labeling_task.check_gate(config, experts, spec, images, console)
         return tell_plan(config, spec, images, answerer())
     if config.verify:
         store = label_store.open_labels(out)
@@ -94,7 +96,7 @@ def run(config: Config) -> dict:
         labeled, seconds = 0, 0.0
         store = label_store.create_labels(out, spec) if (out / label_store.SPEC_FILE).exists() else None
         if store is None or prepare(config, store, console):
-            check_gate(config, experts, spec, images, console)
+            labeling_task.check_gate(config, experts, spec, images, console)
             answer = answerer()
             store = label_store.create_labels(out, spec)
             start = time.monotonic()
@@ -137,74 +139,6 @@ def check_flags(config: Config) -> None:
 def flag_of(name: str) -> str:
     """The flag of a field."""
     return "--" + name.replace("_", "-")
-
-
-def load_experts(config: Config, images, console) -> list:
-    """The teachers, each with its interpolation and weight.
-
-    Raises:
-        FlagError: they answer over different classes.
-    """
-    from labeling import answers, teachers
-
-    def each(values, default):
-        """The values of a flag, one for each teacher."""
-        return (values or (default,)) * (1 if len(values) > 1 else len(config.teacher))
-
-    options = zip(
-        config.teacher,
-        (None if name == "auto" else name for name in each(config.teacher_range, "auto")),
-        each(config.teacher_size, None),
-        each(config.teacher_classes, None),
-        each(config.interpolation, "bilinear"),
-        each(config.weight, 1.0),
-        strict=True,
-    )
-    experts = []
-    for place, (spec, range_name, size, classes, interpolation, weight) in enumerate(options):
-        teacher = teachers.load(spec, range_name, size, classes)
-        if interpolation == "auto":
-            interpolation = recommended_interpolation(config, place, teacher, images, console)
-        console.say(f"{teacher.note}; enlarged by {interpolation}")
-        experts.append(answers.Expert(teacher, interpolation, weight))
-    if len({expert.teacher.classes for expert in experts}) > 1:
-        counts = ", ".join(f"{expert.teacher.name} {expert.teacher.classes:,}" for expert in experts)
-        raise FlagError(f"teachers of different classes cannot answer together ({counts}); label with each on its own")
-    return experts
-
-
-def recommended_interpolation(config: Config, place: int, teacher, images, console) -> str:
-    """That of the labels which are there already, else what a sample of the images recommends, without the truth."""
-    from labeling import comparison, label_store
-
-    out = pathlib.Path(config.out)
-    if (out / label_store.SPEC_FILE).exists():
-        labeled_by = label_store.open_labels(out).spec.teachers
-        if place < len(labeled_by):
-            return labeled_by[place]["interpolation"]
-    pixels = images.images[comparison.sample(len(images), comparison.SAMPLE)]
-    return comparison.recommend(teacher, pixels, config.batch_size, console)
-
-
-def views_of(config: Config, images) -> tuple[str, ...]:
-    """The views to store: their mean as one, or each."""
-    from labeling import views
-
-    names = [name.strip() for name in config.views.split(",")]
-    for name in names:
-        views.check(name, *images.images.shape[1:3])
-    return tuple(names) if config.keep_views else (views.JOIN.join(names),)
-
-
-def check_gate(config: Config, experts, spec, images, console) -> None:
-    """Asks the gate about every teacher; says what it found."""
-    if config.no_gate:
-        return
-    from labeling import gate, quality
-
-    truth, _ = quality.truth_in_classes_of(spec, images)
-    for expert in experts:
-        console.say(gate.check(expert, images.images, truth, len(images.classes), config.batch_size))
 
 
 def prepare(config: Config, store, console) -> bool:

@@ -1,0 +1,73 @@
+"""The task of jobs.label_imagenet64: what its flags make of teachers, ways to enlarge and views."""
+
+import pathlib
+
+from tfpipeline.errors import FlagError
+
+
+def load_experts(config, images, console) -> list:
+    """The teachers, each with its interpolation and weight.
+
+    Raises:
+        FlagError: they answer over different classes.
+    """
+    from labeling import answers, teachers
+
+    def each(values, default):
+        """The values of a flag, one for each teacher."""
+        return (values or (default,)) * (1 if len(values) > 1 else len(config.teacher))
+
+    options = zip(
+        config.teacher,
+        (None if name == "auto" else name for name in each(config.teacher_range, "auto")),
+        each(config.teacher_size, None),
+        each(config.teacher_classes, None),
+        each(config.interpolation, "bilinear"),
+        each(config.weight, 1.0),
+        strict=True,
+    )
+    experts = []
+    for place, (spec, range_name, size, classes, interpolation, weight) in enumerate(options):
+        teacher = teachers.load(spec, range_name, size, classes)
+        if interpolation == "auto":
+            interpolation = recommended_interpolation(config, place, teacher, images, console)
+        console.say(f"{teacher.note}; enlarged by {interpolation}")
+        experts.append(answers.Expert(teacher, interpolation, weight))
+    if len({expert.teacher.classes for expert in experts}) > 1:
+        counts = ", ".join(f"{expert.teacher.name} {expert.teacher.classes:,}" for expert in experts)
+        raise FlagError(f"teachers of different classes cannot answer together ({counts}); label with each on its own")
+    return experts
+
+
+def recommended_interpolation(config, place: int, teacher, images, console) -> str:
+    """That of the labels which are there already, else what a sample of the images recommends, without the truth."""
+    from labeling import comparison, label_store
+
+    out = pathlib.Path(config.out)
+    if (out / label_store.SPEC_FILE).exists():
+        labeled_by = label_store.open_labels(out).spec.teachers
+        if place < len(labeled_by):
+            return labeled_by[place]["interpolation"]
+    pixels = images.images[comparison.sample(len(images), comparison.SAMPLE)]
+    return comparison.recommend(teacher, pixels, config.batch_size, console)
+
+
+def views_of(config, images) -> tuple[str, ...]:
+    """The views to store: their mean as one, or each."""
+    from labeling import views
+
+    names = [name.strip() for name in config.views.split(",")]
+    for name in names:
+        views.check(name, *images.images.shape[1:3])
+    return tuple(names) if config.keep_views else (views.JOIN.join(names),)
+
+
+def check_gate(config, experts, spec, images, console) -> None:
+    """Asks the gate about every teacher; says what it found."""
+    if config.no_gate:
+        return
+    from labeling import gate, quality
+
+    truth, _ = quality.truth_in_classes_of(spec, images)
+    for expert in experts:
+        console.say(gate.check(expert, images.images, truth, len(images.classes), config.batch_size))
