@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfpipeline import augment
+from tfpipeline import augment, draws
 from tfpipeline.errors import FlagError
 
 SPECS = [
@@ -88,7 +88,7 @@ def test_color_of_gray_images_changes_their_brightness_alone():
 
 def test_color_follows_its_equation(images):
     factors = {
-        name: 1 + (2 * augment.uniform(5, np.arange(40), name) - 1) * 0.4
+        name: 1 + (2 * draws.uniform(5, np.arange(40), name) - 1) * 0.4
         for name in ("brightness", "contrast", "saturation")
     }
     changed = augment.color(40)(images, 5, np.arange(40))
@@ -104,7 +104,7 @@ def test_rotate_turns_as_pillow_does():
     smooth = (127 + 60 * np.sin(x / 5) + 60 * np.cos(y / 4)).astype(np.uint8)
     images = np.repeat(np.stack([smooth] * 3, -1)[None], 6, axis=0)
     turned = augment.rotate(30)(images, 3, np.arange(6))
-    angles = 30 * (2 * augment.uniform(3, np.arange(6), "rotate") - 1)
+    angles = 30 * (2 * draws.uniform(3, np.arange(6), "rotate") - 1)
     for image, angle in zip(turned, angles, strict=True):
         expected = Image.fromarray(smooth).rotate(angle, Image.Resampling.BILINEAR)
         inside = np.hypot(x - 15.5, y - 15.5) < 14
@@ -124,10 +124,10 @@ def test_crop_enlarges_a_window_inside_the_image():
 
 def test_draws_are_uniform_and_streams_independent():
     counters = np.arange(20_000)
-    first, second = (augment.uniform(3, counters, stream) for stream in ("first", "second"))
+    first, second = (draws.uniform(3, counters, stream) for stream in ("first", "second"))
     distance = np.abs(np.sort(first) - (counters + 0.5) / len(counters)).max()
     assert distance < 1.95 / np.sqrt(len(counters))  # Kolmogorov and Smirnov's, at 0.1 %.
-    for other in (second, augment.uniform(4, counters, "first"), np.roll(first, 1)):
+    for other in (second, draws.uniform(4, counters, "first"), np.roll(first, 1)):
         assert abs(np.corrcoef(first, other)[0, 1]) < 4 / np.sqrt(len(counters))
 
 

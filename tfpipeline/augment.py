@@ -9,38 +9,19 @@ Every augmentation is a function (images, seed, counters) -> images:
 so that batches from any step on can be replayed, in any order and with any batch size.
 """
 
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tfpipeline.draws import integers, uniform
 from tfpipeline.errors import FlagError
+from tfpipeline.replay import replay
 
 Augmentation = Callable[[np.ndarray, int, np.ndarray], np.ndarray]
 
 GRAY = 128
+REPLAY = "replay"
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-_WORD = 2**64 - 1
-_GAMMA = 0x9E3779B97F4A7C15
-
-
-def uniform(seed: int, counters: np.ndarray, stream: str) -> np.ndarray:
-    """A number in [0, 1) for every counter.
-
-    SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) at position `counters` of the sequence that starts at a hash of seed
-    and stream; NumPy's own generators are sequential and cannot be asked for scattered positions at once.
-
-    Args:
-        seed: the run's seed.
-        counters: int64 (B,).
-        stream: a name for what is drawn; different names draw independently.
-
-    Returns:
-        float64 (B,).
-    """
-    start = _mix(np.array([(seed + _GAMMA * zlib.crc32(stream.encode())) & _WORD], np.uint64))
-    bits = _mix(start + counters.astype(np.uint64) * np.uint64(_GAMMA))
-    return (bits >> np.uint64(11)) * 2.0**-53
 
 
 def flip() -> Augmentation:
@@ -80,8 +61,8 @@ def translate(pixels: int) -> Augmentation:
     def augmented(images, seed, counters):
         _, height, width, _ = images.shape
         padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="reflect")
-        tops = _integers(seed, counters, "translate rows", 2 * pixels + 1)
-        lefts = _integers(seed, counters, "translate columns", 2 * pixels + 1)
+        tops = integers(seed, counters, "translate rows", 2 * pixels + 1)
+        lefts = integers(seed, counters, "translate columns", 2 * pixels + 1)
         shifted = np.empty_like(images)
         for sample, (top, left) in enumerate(zip(tops, lefts, strict=True)):
             shifted[sample] = padded[sample, top : top + height, left : left + width]
@@ -101,8 +82,8 @@ def cutout(pixels: int) -> Augmentation:
     def augmented(images, seed, counters):
         _, height, width, _ = images.shape
         covered = images.copy()
-        tops = _integers(seed, counters, "cutout rows", height) - pixels // 2
-        lefts = _integers(seed, counters, "cutout columns", width) - pixels // 2
+        tops = integers(seed, counters, "cutout rows", height) - pixels // 2
+        lefts = integers(seed, counters, "cutout columns", width) - pixels // 2
         for sample, top, left in zip(covered, tops, lefts, strict=True):
             sample[max(top, 0) : top + pixels, max(left, 0) : left + pixels] = GRAY
         return covered
@@ -180,17 +161,20 @@ AUGMENTATIONS = {
 }
 
 
-def parse(text: str, count: int) -> Augmentation:
+def parse(text: str, count: int, views: Sequence[str] = ()) -> Augmentation:
     """The augmentation that a flag describes, such as "flip,translate:4": from left to right, each with its number.
 
     Args:
-        text: the value of the flag.
+        text: the value of the flag; with "replay" as its first part, the views of the teacher come before all else.
         count: number of images in the training set.
+        views: names of the views that the teacher answered, for replay.
 
     Raises:
-        FlagError: a name is unknown, or its number is missing, superfluous or no number.
+        FlagError: a name is unknown, or its number is missing, superfluous or no number; or there is nothing to replay.
     """
-    chain = [_parse_one(part, count) for part in text.split(",") if part]
+    parts = [part for part in text.split(",") if part]
+    chain = [_replay(views)] if replays(text) else []
+    chain += [_parse_one(part, count) for part in parts[len(chain) :]]
 
     def augmented(images, seed, counters):
         for augmentation in chain:
@@ -200,10 +184,30 @@ def parse(text: str, count: int) -> Augmentation:
     return augmented
 
 
+def replays(text: str) -> bool:
+    """Whether the augmentation that a flag describes begins with the teacher's views."""
+    return text.split(",")[0] == REPLAY
+
+
+def _replay(views):
+    if not views:
+        raise FlagError(
+            f"--augment {REPLAY}: there are no answers to views; give --labels that jobs.label_imagenet64 made"
+        )
+    if joined := [view for view in views if "+" in view]:
+        raise FlagError(
+            f"--augment {REPLAY}: the labels hold only the mean of the answers to {joined[0].replace('+', ' and ')}; "
+            "label with --keep-views, or leave it out"
+        )
+    return replay(views)
+
+
 def _parse_one(part, count):
     name, _, number = part.partition(":")
+    if name == REPLAY:
+        raise FlagError(f"--augment {part}: the teacher's views come first and without a number; write {REPLAY},...")
     if name not in AUGMENTATIONS:
-        raise FlagError(f"--augment {part}: there is no {name}; choose from {', '.join(AUGMENTATIONS)}")
+        raise FlagError(f"--augment {part}: there is no {name}; choose from {', '.join([REPLAY, *AUGMENTATIONS])}")
     if name == "alternate" and not number:
         return alternate(count)
     try:
@@ -255,15 +259,3 @@ def _mirrored(images, chosen):
     pixels = mirrored.view(f"V{images.shape[-1]}")  # Whole pixels move twice as fast as single bytes.
     pixels[chosen] = pixels[chosen, :, ::-1]
     return mirrored
-
-
-def _integers(seed, counters, stream, count):
-    """A number in 0..count-1 for every counter."""
-    return (uniform(seed, counters, stream) * count).astype(np.int64)
-
-
-def _mix(words):
-    """SplitMix64's finalizer: every bit of the 64 depends on every other."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from tfpipeline import mixing, order
+from tfpipeline import mixing, order, replay
 
 PARALLEL_BATCHES = 2
 LAST_STEP = 2**62
@@ -19,6 +19,7 @@ def training_batches(
     first_step: int,
     augment: Callable | None = None,
     mix: Callable | None = None,
+    views: int = 1,
 ) -> tf.data.Dataset:
     """The endless batches of a training run, from any step on.
 
@@ -26,12 +27,14 @@ def training_batches(
 
     Args:
         images: uint8 (N, H, W, C), may be memory-mapped.
-        targets: arrays (N, ...) by name, gathered by the same indices.
+        targets: arrays (N * views, ...) by name, gathered by the same indices; those of an image lie side by side.
         batch_size: B, 1..N.
         seed: the run's seed.
         first_step: number of the step to begin with, from 0.
         augment: (images, seed, counters) -> images, as in tfpipeline/augment.py.
         mix: (images, random) -> (images, partner, own_weight), as in tfpipeline/mixing.py.
+        views: how many views of each image the targets tell apart; each sample gets those of the view that
+            `replay.drawn` draws for it, and `augment` shows that view.
 
     Returns:
         A dataset of dicts: "index" int64 (B,), "images" uint8 (B, H, W, C), and every target (B, ...);
@@ -45,13 +48,16 @@ def training_batches(
 
     def batch_at(step):
         index = order.indices_at(seed, int(step), batch_size, count)
+        counters = step // epoch_steps * count + index
+        rows = index if views == 1 else index * views + replay.drawn(seed, counters, views)
         pixels = images[index]
         if augment is not None:
-            pixels = augment(pixels, seed, step // epoch_steps * count + index)
+            pixels = augment(pixels, seed, counters)
         if mix is None:
-            return _gathered(index, pixels, targets)
+            return _gathered(index, pixels, targets, rows)
         pixels, partner, own_weight = mix(pixels, mixing.random_of_step(seed, int(step)))
-        return [*_gathered(index, pixels, targets), own_weight, *(array[index[partner]] for array in targets.values())]
+        of_partners = [array[rows[partner]] for array in targets.values()]
+        return [*_gathered(index, pixels, targets, rows), own_weight, *of_partners]
 
     known = targets
     if mix is not None:
@@ -75,14 +81,14 @@ def evaluation_batches(images: np.ndarray, targets: dict[str, np.ndarray], batch
 
     def batch_at(first):
         index = np.arange(first, min(first + batch_size, len(images)))
-        return _gathered(index, images[index], targets)
+        return _gathered(index, images[index], targets, index)
 
     firsts = tf.data.Dataset.range(0, len(images), batch_size)
     return _mapped(firsts, batch_at, None, images, targets)
 
 
-def _gathered(index, pixels, targets):
-    return [index, np.ascontiguousarray(pixels), *(array[index] for array in targets.values())]
+def _gathered(index, pixels, targets, rows):
+    return [index, np.ascontiguousarray(pixels), *(array[rows] for array in targets.values())]
 
 
 def _mapped(numbers, batch_at, batch_size, images, targets):
