@@ -32,8 +32,8 @@ def bottleneck_block(images, first, second, third, projection, strides, epsilon)
         z1 = conv(x, K1)     r1 = ReLU(BN(z1))     z2 = conv(r1, K2)     r2 = ReLU(BN(z2))
         u = BN(conv(r2, K3)) + S(x)     y = ReLU(u)
     The last convolution and its normalization are one product (see `NormalizedProjection`), whose output nobody needs.
-    Kept are x, the narrow z1 and z2, what a projection gives, and y, which the next layer keeps anyway; the plain
-    composition keeps r1, r2 and the wide conv(r2, K3) as well. Backward as in `residual_block`.
+    Kept are x, the narrow z1 and z2, and y, which the next layer keeps anyway; the plain composition keeps r1, r2, the
+    wide conv(r2, K3) and what a projection gives as well. Backward as in `residual_block`.
     """
     check_block(images, (first, second, third), projection, strides)
 
@@ -47,8 +47,7 @@ def bottleneck_block(images, first, second, third, projection, strides, epsilon)
         y2, z2 = middle.forward(tf.nn.relu(y1))
         r2 = tf.nn.relu(y2)
         upper.measure(r2)
-        y_shortcut, z_shortcut = shortcut.forward(x)
-        outputs = tf.nn.relu(upper.output(r2) + y_shortcut)
+        outputs = tf.nn.relu(upper.output(r2) + shortcut.forward(x))
 
         def gradient(g, *_statistics_gradients):
             kept_z1, kept_z2 = only_after(g, (z1, z2))
@@ -58,7 +57,7 @@ def bottleneck_block(images, first, second, third, projection, strides, epsilon)
             dr2, third_gradients = upper.gradient(h, r2)
             dr1, second_gradients = middle.gradient(relu_gradient(dr2, r2), r1, z2)
             dx, first_gradients = lower.gradient(relu_gradient(dr1, r1), x, z1)
-            dx_shortcut, projection_gradients = shortcut.gradient(h, x, z_shortcut)
+            dx_shortcut, projection_gradients = shortcut.gradient(h, x)
             weights_gradients = (*first_gradients, *second_gradients, *third_gradients, *projection_gradients)
             return dx + dx_shortcut, *weights_gradients
 

@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 from models.gradients.activations import relu_gradient
-from models.gradients.normalized_convolution import NormalizedConvolution, Weights
+from models.gradients.normalized_convolution import NormalizedConvolution, NormalizedProjection, Weights
+from models.gradients.windows import dimensions
 
 
 def residual_block(images, first, second, projection, strides, epsilon):
@@ -28,8 +29,8 @@ def residual_block(images, first, second, projection, strides, epsilon):
 
     Forward, with the convolutions' outputs z1, z2 and u = BN(z2) + S(x):
         z1 = conv(x, K1)     r1 = ReLU(BN(z1))     z2 = conv(r1, K2)     y = ReLU(u)
-    Kept are x, z1, z2, what a projection gives, and y, which the next layer keeps anyway. The plain composition keeps
-    r1 and the outputs of the normalizations as well.
+    Kept are x, z1, z2 and y, which the next layer keeps anyway. The plain composition keeps r1, the outputs of the
+    normalizations and those of the projection as well.
     Backward, with g = dL/dy:
         1. r1 is computed again: a sweep over memory, which is little beside six convolutions.
         2. h = dL/du = g where u > 0, which is where y > 0, else 0. A sum hands its gradient to both terms: to BN(z2)
@@ -46,8 +47,7 @@ def residual_block(images, first, second, projection, strides, epsilon):
         shortcut = Shortcut(tensors[6:], strides, epsilon)
         y1, z1 = lower.forward(x)
         y2, z2 = upper.forward(tf.nn.relu(y1))
-        y_shortcut, z_shortcut = shortcut.forward(x)
-        outputs = tf.nn.relu(y2 + y_shortcut)
+        outputs = tf.nn.relu(y2 + shortcut.forward(x))
 
         def gradient(g, *_statistics_gradients):
             (kept_z1,) = only_after(g, [z1])
@@ -55,7 +55,7 @@ def residual_block(images, first, second, projection, strides, epsilon):
             h = relu_gradient(g, outputs)
             dr1, second_gradients = upper.gradient(h, r1, z2)
             dx, first_gradients = lower.gradient(relu_gradient(dr1, r1), x, z1)
-            dx_shortcut, projection_gradients = shortcut.gradient(h, x, z_shortcut)
+            dx_shortcut, projection_gradients = shortcut.gradient(h, x)
             return dx + dx_shortcut, *first_gradients, *second_gradients, *projection_gradients
 
         return (outputs, *lower.statistics, *upper.statistics, *shortcut.statistics), gradient
@@ -64,7 +64,9 @@ def residual_block(images, first, second, projection, strides, epsilon):
 
 
 class Shortcut:
-    """S(x): x itself where there are no weights, else BN(conv(x, K)).
+    """S(x): x itself where there are no weights, else BN(conv(x, K)), which keeps nothing but x for its gradient.
+
+    A 1x1 kernel with strides reads a pixel of every S x T, and is a product there (see `NormalizedProjection`).
 
     Args:
         weights: K, gamma, beta, or nothing.
@@ -73,20 +75,41 @@ class Shortcut:
     """
 
     def __init__(self, weights, strides, epsilon):
-        self.projection = NormalizedConvolution(Weights(*weights), strides, epsilon) if weights else None
+        self.projection = NormalizedProjection(Weights(*weights), epsilon) if weights else None
+        self.strides = tuple(strides)
         self.statistics = ()
 
     def forward(self, x):
-        """(S(x), what `gradient` takes as z); the batch's statistics are kept in this object."""
+        """S(x); the batch's statistics are kept in this object."""
         if not self.projection:
-            return x, None
-        y, z = self.projection.forward(x)
+            return x
+        pixels = self._pixels(x)
+        self.projection.measure(pixels)
         self.statistics = self.projection.statistics
-        return y, z
+        return self.projection.output(pixels)
 
-    def gradient(self, h, x, z):
-        """(dL/dx, the gradients of the weights) of h = dL/dS."""
-        return self.projection.gradient(h, x, z) if self.projection else (h, ())
+    def gradient(self, h, x):
+        """(dL/dx, the gradients of the weights) of h = dL/dS. A pixel that is not read has the gradient 0."""
+        if not self.projection:
+            return h, ()
+        dpixels, weights_gradients = self.projection.gradient(h, self._pixels(x))
+        return self._spread(dpixels, x), weights_gradients
+
+    def _pixels(self, x):
+        """The pixels that are read: x[:, ::S, ::T]."""
+        # The largest of one pixel: TensorFlow's strided slice takes ten times as long.
+        return x if self.strides == (1, 1) else tf.nn.max_pool2d(x, 1, self.strides, "VALID")
+
+    def _spread(self, dpixels, x):
+        """dL/dx: the gradients of `_pixels` in their places, and 0 between them."""
+        if self.strides == (1, 1):
+            return dpixels
+        _, height, width, channels = dimensions(dpixels)
+        below, beside = self.strides[0] - 1, (self.strides[1] - 1) * channels
+        spaced = tf.reshape(dpixels, (-1, height, 1, width, channels))
+        spaced = tf.pad(spaced, ((0, 0), (0, 0), (0, below), (0, 0), (0, beside)))
+        spaced = tf.reshape(spaced, (-1, height * self.strides[0], width * self.strides[1], channels))
+        return spaced[:, : tf.shape(x)[1], : tf.shape(x)[2]]
 
 
 def only_after(g, kept):
