@@ -164,6 +164,37 @@ def test_other_types_are_as_close_to_float64_as_the_composition_of_our_layers(ca
         assert relative_distance(gradient, oracle) < relative_distance(plain, oracle) + tolerance
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("residual", (8, 5, 4, 3), 3, (1, 1)),
+        ("residual", (8, 5, 4, 3), 4, (2, 1)),
+        ("bottleneck", (8, 5, 4, 32), 32, (1, 1)),
+    ],
+    ids=str,
+)
+def test_bfloat16_is_within_2e_2_where_no_rounding_flips_a_relu(case):
+    kind, _, _, strides = case
+    x, weights = draw(*case)
+    for place in range(0, len(weights), 3):
+        # Each channel lies far on one side of 0, every other one on the upper side.
+        weights[place + 1] = np.sign(weights[place + 1]) * (1 + np.abs(weights[place + 1]) / 4)
+        weights[place + 2] = np.where(np.arange(len(weights[place + 2])) % 2, 6.0, -6.0)
+    rounded = [tf.cast(x, tf.bfloat16)]
+    for place, weight in enumerate(weights):
+        rounded.append(tf.cast(weight, tf.float32 if place % 3 else tf.bfloat16))
+    widened = [tf.cast(tensor, tf.float64) for tensor in rounded]
+    cotangent = np.random.default_rng(1).normal(size=composition(kind, strides)(*widened)[0].shape)
+    exact, expected = outputs_and_gradients(composition(kind, strides), widened, cotangent)
+    outputs, derived = outputs_and_gradients(fused(kind, strides), rounded, cotangent)
+    assert relative_distance(outputs[0], exact[0]) < 2e-2
+    for gradient, oracle in zip(derived, expected, strict=True):
+        # What the next normalization takes away again has the gradient 0: its error is one of sums of the cotangent.
+        vanishes = float(tf.norm(oracle)) < 1e-9
+        distance = float(tf.norm(tf.cast(gradient, tf.float64) - oracle))
+        assert distance < 2e-2 * float(tf.norm(cotangent) if vanishes else tf.norm(oracle))
+
+
 def relative_distance(ours, exact):
     """|ours - exact| / |exact|, with a floor for gradients that are 0 but for rounding."""
     return float(tf.norm(tf.cast(ours, tf.float64) - exact) / tf.maximum(tf.norm(exact), 1.0))
