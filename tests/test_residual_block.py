@@ -167,8 +167,8 @@ def test_other_types_are_as_close_to_float64_as_the_composition_of_our_layers(ca
 @pytest.mark.parametrize(
     "case",
     [
-        ("residual", (8, 5, 4, 3), 3, (1, 1)),
-        ("residual", (8, 5, 4, 3), 4, (2, 1)),
+        ("residual", (8, 5, 4, 6), 6, (1, 1)),
+        ("residual", (8, 5, 4, 5), 6, (2, 1)),
         ("bottleneck", (8, 5, 4, 32), 32, (1, 1)),
     ],
     ids=str,
