@@ -19,6 +19,7 @@ class Config(ImageFlags):
 
     out: str = required("the picture to write, a .png", metavar="FILE")
     augment: str = flag("flip,translate:4", "as of jobs.train", metavar="LIST")
+    labels: str | None = flag(None, "label store whose views --augment replay shows", metavar="DIR")
     seed: int = flag(0, "as of jobs.train")
     count: int = flag(8, "images to show, the first ones", metavar="N")
     epochs: int = flag(7, "epochs to show", metavar="N")
@@ -32,9 +33,10 @@ def run(config: Config) -> dict:
     from tfpipeline import augment, pictures
     from tfpipeline.progress import Console
 
-    augment.parse(config.augment, 1)  # A wrong flag is told before any image is read.
+    stored = stored_views(config)
+    augment.parse(config.augment, 1, stored)  # A wrong flag is told before any image is read.
     store = open_images(config, Console(config.quiet))
-    change = augment.parse(config.augment, len(store))
+    change = augment.parse(config.augment, len(store), stored)
     shown = views(store.images[: config.count], change, config.seed, config.epochs, len(store))
     captions = ["as it is", *(f"epoch {epoch + 1}" for epoch in range(config.epochs))] * len(shown)
     sheet = pictures.contact_sheet(
@@ -42,6 +44,15 @@ def run(config: Config) -> dict:
     )
     pictures.save(sheet, pathlib.Path(config.out))
     return {"images": len(shown), "epochs": config.epochs, "augment": config.augment, "out": config.out}
+
+
+def stored_views(config) -> tuple[str, ...]:
+    """The views that the labels hold, () without labels."""
+    if config.labels is None:
+        return ()
+    from labeling import label_store
+
+    return label_store.open_labels(config.labels).spec.views
 
 
 def views(images, change, seed: int, epochs: int, count: int) -> np.ndarray:

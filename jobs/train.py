@@ -14,6 +14,7 @@ EXAMPLE = "python -m jobs.train --images shapes --labels labels/shapes --validat
 OPTIMIZERS = ("adamw", "adam", "sgd")
 MONITORS = ("validation_top1", "agreement_top1", "loss")
 PRECISIONS = ("float32", "mixed_bfloat16")
+TARGETS = ("soft", "hard")
 SCHEDULES = ("cosine", "triangular", "restarts", "cyclical", "constant")
 
 
@@ -40,10 +41,23 @@ class Config(ImageFlags):
     weight_decay: float = flag(0.01, "decoupled decay of the weights, for adamw")
     momentum: float = flag(0.9, "Nesterov's, for sgd; 0 for none")
     l2: float = flag(0.0, "lambda of lambda/2 |w|^2, added to the loss for every kernel")
+    targets: str = flag(
+        "soft", "of the teacher's answers learn the probabilities, or the first class alone", choices=TARGETS
+    )
     temperature: float = flag(1.0, "T at which the teacher's answers are learned")
     truth_weight: float = flag(0.0, "share of the loss that the truth has beside the teacher, 0..1")
-    label_smoothing: float = flag(0.0, "of the truth, 0..1")
-    augment: str = flag("flip,translate:4", "changes to the training images, or: none", metavar="LIST")
+    label_smoothing: float = flag(0.0, "of the truth and of hard targets, 0..1")
+    confidence_threshold: float = flag(
+        0.0, "answers whose highest probability is below P do not count in the loss; 0 for none", metavar="P"
+    )
+    class_balance: float = flag(
+        0.0, "samples count by (images of their class)^-BETA, in the mean 1; BETA in 0..1, 0 for none", metavar="BETA"
+    )
+    augment: str = flag(
+        "flip,translate:4",
+        "changes to the training images, or: none; replay first: each view that the labels keep, with its own answer",
+        metavar="LIST",
+    )
     mix: str = flag(
         "none", "mixtures of two images and their labels: mixup:0.2, cutmix:1, or none", metavar="NAME:ALPHA"
     )
@@ -163,6 +177,8 @@ def check_flags(config: Config) -> None:
         ("temperature", config.temperature > 0, "above 0"),
         ("truth_weight", 0 <= config.truth_weight <= 1, "in 0..1"),
         ("label_smoothing", 0 <= config.label_smoothing < 1, "in 0..1"),
+        ("confidence_threshold", 0 <= config.confidence_threshold <= 1, "in 0..1"),
+        ("class_balance", 0 <= config.class_balance <= 1, "in 0..1"),
         ("ema", 0 <= config.ema < 1, "in 0..1"),
         ("clip_norm", config.clip_norm is None or config.clip_norm > 0, "above 0"),
         ("patience", config.patience is None or config.patience >= 1, "at least 1"),

@@ -16,15 +16,20 @@ class Data:
         images: uint8 (N, H, W, 3), memory-mapped.
         classes: number of classes that the student answers over, K.
         truth: int32 (N,) in 0..K-1, -1 where unknown.
-        answers: the teacher's: "top_k" int32 (N, k), "log_probs" float32 (N, k), "log_tail" float32 (N,); or None.
+        answers: the teacher's to each whole image: "top_k" int32 (N, k), "log_probs" float32 (N, k), "log_tail" float32
+            (N,); or None.
         identity: hashes of all that decides the result, by name, for the experiment.
+        views: names of the views that are replayed in training; () when only whole images are learned.
+        answers_to_views: like `answers`, to each of these views, (N, views, ...); None without them.
     """
 
     images: np.ndarray
     classes: int
     truth: np.ndarray
     answers: dict[str, np.ndarray] | None
-    identity: dict[str, str]
+    identity: dict
+    views: tuple[str, ...] = ()
+    answers_to_views: dict[str, np.ndarray] | None = None
 
     @property
     def teacher_top(self) -> np.ndarray | None:
@@ -32,13 +37,14 @@ class Data:
         return None if self.answers is None else self.answers["top_k"][:, 0]
 
 
-def training_data(store, labels: str, console) -> Data:
+def training_data(store, labels: str, console, replay: bool = False) -> Data:
     """The images of a store with the labels to learn from.
 
     Args:
         store: the ImageStore.
         labels: a label-store directory, or "truth".
         console: where notes go.
+        replay: whether each stored view is shown and learned; else whole images are.
 
     Raises:
         UserError: the labels are incomplete, damaged or of other images; or the truth is not known.
@@ -55,9 +61,18 @@ def training_data(store, labels: str, console) -> Data:
         identity |= {"labels": _hash([store.truth]), "class_order": _hash_of_names(store.classes)}
         return Data(store.images, classes, store.truth, None, identity)
     stored = _open_labels(store, labels, console)
-    answers = _answers(stored)
-    identity |= {"labels": _hash(answers.values()), "class_order": _hash_of_names(stored.spec.class_names)}
-    return Data(store.images, stored.spec.classes, truth_in_classes_of(stored.spec, store, console), answers, identity)
+    whole = whole_view(stored.spec.views)
+    answers, to_views = _answers(stored, whole), _answers(stored) if replay else None
+    views = stored.spec.views if replay else ()
+    if not replay:
+        _tell_view(stored.spec.views, whole, labels, console)
+    identity |= {
+        "labels": _hash((to_views or answers).values()),
+        "class_order": _hash_of_names(stored.spec.class_names),
+        "views": views or (stored.spec.views[whole],),
+    }
+    truth = truth_in_classes_of(stored.spec, store, console)
+    return Data(store.images, stored.spec.classes, truth, answers, identity, views, to_views)
 
 
 def validation_data(store, labels: str | None, training: Data, training_labels: str, console) -> Data:
@@ -87,7 +102,7 @@ def validation_data(store, labels: str | None, training: Data, training_labels: 
                 f"--validation-labels {labels} count {stored.spec.classes:,} classes, those to learn from "
                 f"{training.classes:,}; label both with one teacher"
             )
-        answers, truth = _answers(stored), truth_in_classes_of(stored.spec, store, console)
+        answers, truth = answers_to_images(stored), truth_in_classes_of(stored.spec, store, console)
     elif training_labels != "truth":
         from labeling import label_store
 
@@ -112,7 +127,7 @@ def first_images(data: Data, count: int) -> Data:
 
 
 def targets_of(data: Data, truth_weight: float) -> dict[str, np.ndarray]:
-    """The arrays that the loss reads.
+    """The arrays that the loss reads, a row for each image, or for each of its views where these are replayed.
 
     Raises:
         FlagError: the truth has a weight and is not known.
@@ -121,7 +136,70 @@ def targets_of(data: Data, truth_weight: float) -> dict[str, np.ndarray]:
         return {"truth": data.truth}
     if truth_weight and not (data.truth >= 0).any():
         raise FlagError(f"--truth-weight {truth_weight}: no truth is known; give --truth CSV or leave it out")
+    if data.views:
+        targets = {name: array.reshape(-1, *array.shape[2:]) for name, array in data.answers_to_views.items()}
+        return targets | ({"truth": np.repeat(data.truth, len(data.views))} if truth_weight else {})
     return data.answers | ({"truth": data.truth} if truth_weight else {})
+
+
+def weights_of(targets: dict[str, np.ndarray], threshold: float, balance: float, console) -> dict[str, np.ndarray]:
+    """{"weight": float32, one for each row of the targets}, or {} where all count alike.
+
+    Args:
+        targets: what `targets_of` gives.
+        threshold: --confidence-threshold, 0 for none.
+        balance: --class-balance, 0 for none.
+        console: where it is told what counts.
+
+    Raises:
+        FlagError: the teacher is nowhere as sure as the threshold asks.
+    """
+    from models.sample_weights import sample_weights
+
+    if not threshold and not balance:
+        return {}
+    if "top_k" in targets:
+        classes, probability = targets["top_k"][:, 0], np.exp(targets["log_probs"][:, 0])
+    else:
+        classes, probability = targets["truth"], None
+    try:
+        weights = sample_weights(classes, probability, threshold, balance)
+    except ValueError as error:
+        raise FlagError(f"--confidence-threshold {threshold}: {error}; give a lower one") from error
+    counted = weights[weights > 0]
+    console.say(
+        f"{len(counted):,} of {len(weights):,} labels count in the loss, with weights from {counted.min():.3g} to "
+        f"{counted.max():.3g}, 1 in the mean"
+    )
+    return {"weight": weights}
+
+
+def whole_view(views: tuple[str, ...]) -> int:
+    """Which of the stored views answers for the whole image: identity, else a mean of views, else the first."""
+
+    def rank(number):
+        return 0 if views[number] == "identity" else 1 if "+" in views[number] else 2
+
+    return min(range(len(views)), key=rank)
+
+
+def answers_to_images(stored) -> dict[str, np.ndarray]:
+    """The answers of a LabelStore to each whole image, in the types of the loss, as in `Data.answers`."""
+    return _answers(stored, whole_view(stored.spec.views))
+
+
+def _tell_view(views, whole, labels, console):
+    """Says what is learned where the labels hold more than, or other than, the answers to whole images."""
+    if len(views) > 1:
+        console.say(
+            f"{labels} holds the answers to {len(views)} views ({', '.join(views)}); those to {views[whole]} are "
+            "learned: --augment replay shows each view and learns its own answer"
+        )
+    elif views[whole] != "identity" and "+" not in views[whole]:
+        console.say(
+            f"{labels} holds the answers to the view {views[whole]}, which are learned as those to the whole image: "
+            "--augment replay shows the view"
+        )
 
 
 def _open_labels(store, labels, console):
@@ -133,12 +211,13 @@ def _open_labels(store, labels, console):
     return stored
 
 
-def _answers(stored):
+def _answers(stored, view=slice(None)):
+    """The answers to one view by its number, or to all of them, in the types of the loss."""
     labels = stored.read_all()
     return {
-        "top_k": labels.top_k[:, 0].astype(np.int32),
-        "log_probs": labels.log_probs[:, 0].astype(np.float32),
-        "log_tail": labels.log_tail[:, 0].astype(np.float32),
+        "top_k": labels.top_k[:, view].astype(np.int32),
+        "log_probs": labels.log_probs[:, view].astype(np.float32),
+        "log_tail": labels.log_tail[:, view].astype(np.float32),
     }
 
 

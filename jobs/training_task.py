@@ -42,15 +42,16 @@ def build_task(config, replicas: int, console):
     from tfpipeline.trainer import Task
 
     store = open_images(config, console)
-    data = training_data.training_data(store, config.labels, console)
+    changes = config.augment if config.overfit is None else "none"
+    data = training_data.training_data(store, config.labels, console, augment.replays(changes))
     if config.overfit is None:
         validation = open_validation(config, data, console)
     else:
         validation = data = training_data.first_images(data, config.overfit)
     check_goes_together(config, validation, replicas)
     targets = training_data.targets_of(data, config.truth_weight)
-    plain = config.augment == "none" or config.overfit is not None
-    change = None if plain else augment.parse(config.augment, len(data.images))
+    targets |= training_data.weights_of(targets, config.confidence_threshold, config.class_balance, console)
+    change = None if changes == "none" else augment.parse(changes, len(data.images), data.views)
     mix = None if config.overfit is not None else mixing.parse(config.mix)
     batch_size = config.batch_size if config.overfit is None else min(config.batch_size, config.overfit)
     steps_per_epoch = order.steps_per_epoch(batch_size, len(data.images))
@@ -64,7 +65,7 @@ def build_task(config, replicas: int, console):
             build_loss(config) if mix is None else mixing.loss_of_pairs(build_loss(config)), model, config
         ),
         batches_from=lambda step: batches.training_batches(
-            data.images, targets, batch_size, config.seed, step, change, mix
+            data.images, targets, batch_size, config.seed, step, change, mix, max(len(data.views), 1)
         ),
         steps_per_epoch=steps_per_epoch,
         epochs=config.epochs,
@@ -168,6 +169,11 @@ def check_goes_together(config, validation, replicas) -> None:
         raise FlagError("--monitor validation_top1: no truth of held-out images is known; give --validation-truth")
     if watched and config.monitor == "agreement_top1" and (validation is None or validation.answers is None):
         raise FlagError("--monitor agreement_top1: there are no --validation-labels to agree with; give them")
+    if config.labels == "truth" and (config.targets == "hard" or config.confidence_threshold):
+        name = "--targets hard" if config.targets == "hard" else "--confidence-threshold"
+        raise FlagError(f"{name} is about a teacher's answers, and --labels truth has none; leave one of them out")
+    if config.targets == "hard" and config.temperature != 1:
+        raise FlagError(f"--temperature {config.temperature} has no meaning with --targets hard; leave one of them out")
     if config.batch_size % replicas:
         raise FlagError(f"--batch-size {config.batch_size} cannot be shared evenly by {replicas} devices")
 
@@ -176,16 +182,16 @@ def build_loss(config):
     """The loss of a sample, (logits, batch) -> (B,)."""
     from models import losses
 
+    smoothing = config.label_smoothing
     if config.labels == "truth":
-        return functools.partial(losses.hard_labels, label_smoothing=config.label_smoothing)
-    if config.truth_weight:
-        return functools.partial(
-            losses.distillation_with_truth,
-            truth_weight=config.truth_weight,
-            temperature=config.temperature,
-            label_smoothing=config.label_smoothing,
-        )
-    return functools.partial(losses.distillation, temperature=config.temperature)
+        loss = functools.partial(losses.hard_labels, label_smoothing=smoothing)
+    elif config.targets == "hard":
+        loss = functools.partial(losses.teacher_class, label_smoothing=smoothing)
+    else:
+        loss = functools.partial(losses.distillation, temperature=config.temperature)
+    if config.truth_weight and config.labels != "truth":
+        loss = losses.with_truth(loss, config.truth_weight, smoothing)
+    return losses.weighted(loss) if config.confidence_threshold or config.class_balance else loss
 
 
 def evaluate(model, validation) -> dict:

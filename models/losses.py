@@ -1,6 +1,7 @@
 """What a student's logits are held to: the teacher's stored answers, the truth, or a mix. A loss per sample, float32.
 
-Every loss takes the logits (B, K) of any float type and a batch, a dict of tensors.
+Every loss takes the logits (B, K) of any float type and a batch, a dict of tensors; what is built on another loss is
+called on that loss and gives the new one.
 """
 
 import math
@@ -82,26 +83,47 @@ def hard_labels(logits, batch, label_smoothing=0.0):
     return tf.where(known, loss, tf.zeros_like(loss))
 
 
-def distillation_with_truth(logits, batch, truth_weight, temperature=1.0, label_smoothing=0.0):
-    """(1 - w) distillation + w hard labels; where the truth is unknown the second term is 0
+def teacher_class(logits, batch, label_smoothing=0.0):
+    """The cross-entropy against the teacher's most probable class alone, as if it were the truth
 
     Args:
         logits: (B, K).
-        batch: what `distillation` and `hard_labels` take.
-        truth_weight: w, in 0..1.
-        temperature: of the distillation.
-        label_smoothing: of the hard labels.
+        batch: "top_k" int32 (B, k), the most probable class first.
+        label_smoothing: as of `hard_labels`.
 
     Returns:
         The loss, float32 (B,).
+    """
+    return class_cross_entropy(tf.cast(logits, tf.float32), batch["top_k"][:, 0], label_smoothing)
+
+
+def with_truth(loss, truth_weight, label_smoothing=0.0):
+    """The loss (1 - w) loss + w hard labels; where the truth is unknown the second term is 0
+
+    Args:
+        loss: (logits, batch) -> (B,), by the teacher.
+        truth_weight: w, in 0..1.
+        label_smoothing: of the hard labels.
 
     Raises:
         ValueError: w is out of range.
     """
     if not 0 <= truth_weight <= 1:
         raise ValueError(f"truth_weight must be in 0..1, got {truth_weight!r}")
-    soft = distillation(logits, batch, temperature)
-    return (1 - truth_weight) * soft + truth_weight * hard_labels(logits, batch, label_smoothing)
+
+    def mixed(logits, batch):
+        return (1 - truth_weight) * loss(logits, batch) + truth_weight * hard_labels(logits, batch, label_smoothing)
+
+    return mixed
+
+
+def weighted(loss):
+    """The loss of each sample times its weight, "weight" float32 (B,) of the batch; see models/sample_weights.py
+
+    Args:
+        loss: (logits, batch) -> (B,).
+    """
+    return lambda logits, batch: batch["weight"] * loss(logits, batch)
 
 
 def _times_log(probs, log_probs):

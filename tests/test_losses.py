@@ -6,7 +6,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.losses import distillation, distillation_with_truth, hard_labels, tempered_answer
+from models.losses import distillation, hard_labels, teacher_class, tempered_answer, weighted, with_truth
 
 BOUNDED = settings(max_examples=30, deadline=None, derandomize=True)
 
@@ -123,10 +123,38 @@ def test_the_mix_weighs_both_and_unknown_truth_adds_nothing():
     batch, _ = stored(log_softmax(random.normal(size=(3, 5))), 2)
     batch["truth"] = tf.constant([4, -1, 0])
     z = tf.constant(random.normal(size=(3, 5)), tf.float32)
-    soft, hard = distillation(z, batch, 2.0).numpy(), hard_labels(z, batch, 0.1).numpy()
+    hard = hard_labels(z, batch, 0.1).numpy()
     assert hard[1] == 0
-    mix = distillation_with_truth(z, batch, 0.25, temperature=2.0, label_smoothing=0.1)
-    np.testing.assert_allclose(mix, 0.75 * soft + 0.25 * hard, rtol=1e-6)
+    for loss in (distillation, teacher_class):
+        mix = with_truth(loss, 0.25, label_smoothing=0.1)(z, batch)
+        np.testing.assert_allclose(mix, 0.75 * loss(z, batch).numpy() + 0.25 * hard, rtol=1e-6)
+
+
+def test_the_teachers_first_class_is_learned_as_the_truth_is():
+    random = np.random.default_rng(6)
+    batch, _ = stored(log_softmax(random.normal(size=(4, 5))), 3)
+    z = tf.constant(random.normal(size=(4, 5)), tf.float32)
+    as_truth = hard_labels(z, {"truth": batch["top_k"][:, 0]}, 0.2)
+    np.testing.assert_array_equal(teacher_class(z, batch, 0.2), as_truth)
+    expected = -np.take_along_axis(log_softmax(z.numpy()), batch["top_k"].numpy()[:, :1], -1)[:, 0]
+    np.testing.assert_allclose(teacher_class(z, batch), expected, rtol=1e-5)
+
+
+def test_a_weight_scales_loss_and_gradient_and_0_leaves_none():
+    random = np.random.default_rng(7)
+    batch, _ = stored(log_softmax(random.normal(size=(3, 5))), 2)
+    batch["weight"] = tf.constant([2.0, 0.0, 0.5])
+    z = tf.constant(random.normal(size=(3, 5)), tf.float32)
+    results = []
+    for loss in (distillation, weighted(distillation)):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            value = loss(z, batch)
+        results.append((value.numpy(), tape.gradient(value, z).numpy()))
+    (plain, gradient), (scaled, scaled_gradient) = results
+    np.testing.assert_allclose(scaled, plain * [2, 0, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(scaled_gradient, gradient * np.array([[2], [0], [0.5]]), rtol=1e-6, atol=1e-7)
+    assert not scaled_gradient[1].any() and gradient[1].any()
 
 
 def test_every_loss_is_float32_per_sample_for_bfloat16_logits():
@@ -134,7 +162,9 @@ def test_every_loss_is_float32_per_sample_for_bfloat16_logits():
     batch, _ = stored(log_softmax(random.normal(size=(3, 5))), 2)
     batch["truth"] = tf.constant([4, -1, 0])
     z = tf.cast(random.normal(size=(3, 5)), tf.bfloat16)
-    for loss in (distillation(z, batch), hard_labels(z, batch), distillation_with_truth(z, batch, 0.5)):
+    batch["weight"] = tf.constant([1.0, 2.0, 0.0])
+    for loss in (distillation, hard_labels, teacher_class, with_truth(distillation, 0.5), weighted(distillation)):
+        loss = loss(z, batch)
         assert (loss.dtype, loss.shape) == (tf.float32, (3,))
 
 
@@ -144,6 +174,6 @@ def test_values_out_of_range_are_refused():
     with pytest.raises(ValueError, match="temperature must be above 0, got 0"):
         distillation(tf.zeros((2, 4)), batch, 0)
     with pytest.raises(ValueError, match=r"truth_weight must be in 0..1, got 1.5"):
-        distillation_with_truth(tf.zeros((2, 4)), batch, 1.5)
+        with_truth(distillation, 1.5)
     with pytest.raises(ValueError, match="4 class indices were given for logits of 3 classes"):
         distillation(tf.zeros((2, 3)), batch)

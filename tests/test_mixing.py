@@ -72,6 +72,22 @@ def test_the_gradient_is_that_of_the_mixed_answers():
     np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
 
 
+def test_each_of_a_pair_counts_by_its_own_weight():
+    random = np.random.default_rng(1)
+    logits = tf.constant(random.normal(size=(3, 5)).astype(np.float32))
+    batch = {
+        "truth": [0, 1, 2],
+        "weight": [2.0, 0.0, 1.0],
+        "partner_truth": [1, 2, 0],
+        "partner_weight": [0.0, 1.0, 2.0],
+    }
+    batch = {name: tf.constant(values) for name, values in batch.items()} | {"own_weight": tf.constant([0.25, 0.5, 1])}
+    loss = mixing.loss_of_pairs(losses.weighted(losses.hard_labels))(logits, batch).numpy()
+    log_q = tf.nn.log_softmax(logits).numpy()
+    expected = [0.25 * 2 * -log_q[0, 0], 0.5 * -log_q[1, 2], -log_q[2, 2]]
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("spec", ["mixup", "mixup:0", "cutmix:x", "blend:1", "cutmix:-1"])
 def test_a_wrong_spec_is_refused(spec):
     with pytest.raises(FlagError, match=f"--mix {spec}: write none, mixup:ALPHA or cutmix:ALPHA"):

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 from PIL import Image
+from test_training_data import labels
 
 from jobs import show_augmentation
 from tfpipeline import augment, batches
@@ -31,8 +32,23 @@ def test_the_contact_sheet_is_written(tmp_path):
         assert sheet.width > 200 and sheet.height > 200
 
 
+def test_the_views_of_a_label_store_are_shown(tmp_path):
+    labels(tmp_path / "labels", views=("flip",))
+    images = {"images": "shapes", "limit": 4, "cache": str(tmp_path), "quiet": True}
+    config = show_augmentation.Config(
+        **images, out=str(tmp_path / "sheet.png"), augment="replay", labels=str(tmp_path / "labels"), count=2, epochs=1
+    )
+    assert show_augmentation.stored_views(config) == ("flip",)
+    assert show_augmentation.run(config)["images"] == 2
+
+
 @pytest.mark.parametrize(
-    ("change", "text"), [({"count": 0}, "--count is 0"), ({"augment": "twirl"}, "--augment twirl: there is no twirl")]
+    ("change", "text"),
+    [
+        ({"count": 0}, "--count is 0"),
+        ({"augment": "twirl"}, "--augment twirl: there is no twirl"),
+        ({"augment": "replay"}, "--augment replay: there are no answers to views"),
+    ],
 )
 def test_wrong_flags_are_refused_before_images_are_read(tmp_path, change, text):
     flags = {"images": "folder:nowhere", "out": str(tmp_path / "sheet.png"), **change}

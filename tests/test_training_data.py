@@ -43,22 +43,35 @@ def store(names=NAMES, truth=(0, 1, 2, 3, 0, 1), size=8):
 
 
 def labels(directory, **changes):
-    """A whole label store whose first answer to image i is class i % K."""
+    """A whole label store whose first answer to view v of image i is class (i + v) % K, with probability 1/2 + v/8."""
     spec = dataclasses.replace(SPEC, **changes)
     stored = label_store.create_labels(directory, spec)
+    number = np.arange(len(spec.views))
+    first_probs = 0.5 + number / 8
     for first, last in stored.ranges:
-        top = np.stack([np.arange(first, last) % K, np.arange(first + 1, last + 1) % K], -1)[:, None]
         n = last - first
+        top = (np.arange(first, last)[:, None] + number) % K
+        probs = np.stack([first_probs, (1 - first_probs) / 2], -1)
         stored.write_shard(
             first,
             last,
             label_store.Labels(
-                top.astype(np.uint16),
-                np.log(np.tile([0.5, 0.25], (n, 1, 1))).astype(np.float16),
-                np.log(np.full((n, 1), 0.25)).astype(np.float16),
+                np.stack([top, (top + 1) % K], -1).astype(np.uint16),
+                np.log(np.tile(probs, (n, 1, 1))).astype(np.float16),
+                np.log(np.tile(probs[:, 1], (n, 1))).astype(np.float16),
             ),
         )
     return str(directory)
+
+
+class Heard:
+    """A console that keeps what was said."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, line):
+        self.lines.append(line)
 
 
 def test_answers_are_joined_by_index_in_the_types_of_the_loss(tmp_path):
@@ -71,6 +84,67 @@ def test_answers_are_joined_by_index_in_the_types_of_the_loss(tmp_path):
         "log_tail": ((COUNT,), "float32"),
     }
     assert data.classes == K and data.truth.tolist() == [0, 1, 2, 3, 0, 1]
+
+
+def test_replayed_views_have_a_row_each_and_whole_images_the_answer_to_identity(tmp_path):
+    stored = labels(tmp_path, views=("flip", "identity", "crop:0:0:5"))
+    data = training_data.training_data(store(), stored, SILENT, replay=True)
+    assert data.views == ("flip", "identity", "crop:0:0:5")
+    assert data.teacher_top.tolist() == [1, 2, 3, 0, 1, 2], "identity is the second view"
+    targets = training_data.targets_of(data, 0.5)
+    assert targets["top_k"][:, 0].tolist() == [(i + v) % K for i in range(COUNT) for v in range(3)]
+    assert targets["log_tail"].shape == (COUNT * 3,)
+    assert targets["truth"].tolist() == np.repeat([0, 1, 2, 3, 0, 1], 3).tolist()
+
+
+@pytest.mark.parametrize(
+    ("views", "learned", "said"),
+    [
+        (("identity",), 0, None),
+        (("identity+flip",), 0, None),
+        (("flip", "identity"), 1, "holds the answers to 2 views (flip, identity); those to identity are learned: --au"),
+        (("crop:0:0:5", "identity+flip"), 1, "those to identity+flip are learned"),
+        (("crop:0:0:5",), 0, "the answers to the view crop:0:0:5, which are learned as those to the whole image"),
+    ],
+)
+def test_without_replay_whole_images_are_learned_and_other_views_are_told(tmp_path, views, learned, said):
+    heard = Heard()
+    data = training_data.training_data(store(), labels(tmp_path, views=views), heard)
+    assert data.teacher_top.tolist() == [(i + learned) % K for i in range(COUNT)]
+    assert data.views == () and training_data.targets_of(data, 0)["top_k"].shape == (COUNT, TOP)
+    assert data.identity["views"] == (views[learned],)
+    assert len(heard.lines) == (said is not None) and (said or "") in "".join(heard.lines)
+
+
+def test_other_views_and_replay_have_another_identity(tmp_path):
+    stored = labels(tmp_path / "two", views=("identity", "flip"))
+    plain = training_data.training_data(store(), stored, SILENT).identity
+    replayed = training_data.training_data(store(), stored, SILENT, replay=True).identity
+    assert {name for name in plain if plain[name] != replayed[name]} == {"views", "labels"}
+    renamed = labels(tmp_path / "renamed", views=("flip", "identity"))
+    renamed = training_data.training_data(store(), renamed, SILENT, replay=True).identity
+    assert {name for name in replayed if replayed[name] != renamed[name]} == {"views"}
+
+
+def test_validation_measures_against_the_answers_to_whole_images(tmp_path):
+    stored = labels(tmp_path, views=("flip", "identity"))
+    training = training_data.training_data(store(), stored, SILENT, replay=True)
+    held_out = training_data.validation_data(store(), stored, training, stored, SILENT)
+    assert held_out.teacher_top.tolist() == [1, 2, 3, 0, 1, 2]
+
+
+def test_weights_go_by_the_answer_to_each_view_or_by_the_truth(tmp_path):
+    heard = Heard()
+    data = training_data.training_data(store(), labels(tmp_path, views=("identity", "flip")), SILENT, replay=True)
+    targets = training_data.targets_of(data, 0)
+    assert training_data.weights_of(targets, 0.0, 0.0, heard) == {} and not heard.lines
+    weights = training_data.weights_of(targets, 0.6, 0.0, heard)["weight"]
+    assert weights.tolist() == [0, 2] * COUNT, "the teacher is sure of the mirror images alone"
+    assert heard.lines == ["6 of 12 labels count in the loss, with weights from 2 to 2, 1 in the mean"]
+    truth = training_data.weights_of({"truth": np.array([0, 0, 1], np.int32)}, 0.0, 1.0, heard)["weight"]
+    np.testing.assert_allclose(truth, [0.75, 0.75, 1.5])
+    with pytest.raises(FlagError, match=r"--confidence-threshold 0.7: no sample has .* 0.625; give a lower one"):
+        training_data.weights_of(targets, 0.7, 0.0, heard)
 
 
 def test_the_truth_is_counted_as_the_teacher_counts(tmp_path):
