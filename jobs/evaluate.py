@@ -32,6 +32,7 @@ class Config(ImageFlags):
 def run(config: Config) -> dict:
     """Evaluates, writes the tables and pictures, and returns the figures."""
     command.import_tensorflow()
+    from models import losses
     from tfpipeline import evaluation
     from tfpipeline.progress import Console
 
@@ -39,10 +40,13 @@ def run(config: Config) -> dict:
     model = load_model(pathlib.Path(config.run))
     store = open_images(config, console)
     classes = model.output_shape[-1]
-    teacher_top = None if config.labels is None else teacher_answers(config.labels, store, classes, console)
+    teacher = None if config.labels is None else teacher_answers(config.labels, store, classes, console)
+    teacher_top = None if teacher is None else teacher["top_k"][:, 0]
     spec = spec_of_classes(config)
     truth = truth_of(store, spec, classes, console)
-    answers = evaluation.answer_images(model, store.images, config.batch_size, config.flip, console)
+    answers = evaluation.answer_images(
+        model, store.images, config.batch_size, config.flip, console, losses.distillation, teacher
+    )
     out = pathlib.Path(config.out or pathlib.Path(config.run) / "evaluation")
     out.mkdir(parents=True, exist_ok=True)
     known = (truth >= 0).any()
@@ -77,12 +81,13 @@ def load_model(directory: pathlib.Path):
         raise UserError(f"{path} does not load ({error}); write it again with jobs.train --resume") from error
 
 
-def teacher_answers(labels: str, store, classes: int, console) -> np.ndarray:
-    """The teacher's most probable class for each image of the store, int64 (N,).
+def teacher_answers(labels: str, store, classes: int, console) -> dict[str, np.ndarray]:
+    """The teacher's answers to each image of the store, as in `training_data.Data.answers`.
 
     Raises:
         UserError: the labels are of other images, or over another number of classes than the network's.
     """
+    from jobs import training_data
     from labeling import label_store
 
     stored = label_store.open_labels(labels)
@@ -94,7 +99,7 @@ def teacher_answers(labels: str, store, classes: int, console) -> np.ndarray:
     note = stored.check_joins(store)
     if note:
         console.say(note)
-    return stored.read_all().top_k[:, 0, 0].astype(np.int64)
+    return training_data.answers_to_images(stored)
 
 
 def spec_of_classes(config: Config):
@@ -185,10 +190,10 @@ def write_per_class(path, answers, reference, names) -> None:
 
 
 def print_table(figures) -> None:
-    """Prints the figures that are known, in percent."""
+    """Prints the figures that are known, shares in percent."""
     for name, value in figures.items():
         if value is not None:
-            print(f"{name:>15}  {100 * value:5.1f} %")
+            print(f"{name:>15}  {value:7.3f}" if name.endswith("nats") else f"{name:>15}  {100 * value:5.1f} %")
 
 
 if __name__ == "__main__":

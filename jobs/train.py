@@ -130,7 +130,8 @@ def train(task, directory, saver, snapshot, config, console, strategy) -> dict:
     trainer.finish()
     write_model(task.model, directory / "model.keras")
     told = next((row for row in history if row["step"] == trainer.best_step), history[-1])
-    names = ("validation_top1", "validation_top5", "agreement_top1", "agreement_top5", "teacher_top1", "relative_top1")
+    names = ("validation_top1", "validation_top5", "agreement_top1", "agreement_top5", "kl_nats")
+    names += ("teacher_top1", "relative_top1")
     images = trainer.steps_taken * config.batch_size
     return {
         "steps": trainer.step,

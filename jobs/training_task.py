@@ -196,7 +196,9 @@ def build_loss(config):
 
 def evaluate(model, validation) -> dict:
     """The figures of the student on held-out images, under the names of the history."""
-    answers = evaluation.answer_images(model, validation.images)
+    from models.losses import distillation
+
+    answers = evaluation.answer_images(model, validation.images, divergence=distillation, targets=validation.answers)
     figures = evaluation.figures(answers, validation.truth, validation.teacher_top)
     return {f"validation_{name}" if name in ("top1", "top5") else name: value for name, value in figures.items()}
 

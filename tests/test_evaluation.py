@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from models.losses import distillation
 from tfpipeline import evaluation
 
 
@@ -45,10 +46,36 @@ def test_figures_count_what_a_person_would():
             "top5": 3 / 3,
             "agreement_top1": 2 / 4,
             "agreement_top5": 3 / 4,
+            "kl_nats": None,
             "teacher_top1": 1 / 3,
             "relative_top1": 2.0,
         }
     )
+
+
+@pytest.mark.parametrize("k", [2, 7])
+def test_the_divergence_is_that_from_the_stored_answers_with_their_tail_spread_evenly(k):
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 5, (11, 1, 7, 3), np.uint8)
+    q = np.exp(images[:, 0, :, 0].astype(float))
+    q /= q.sum(1, keepdims=True)
+    p = -np.sort(-rng.dirichlet(np.ones(7), 11), axis=1)
+    tail = p[:, k:].sum(1)
+    p[:, k:] = tail[:, None] / max(7 - k, 1)
+    with np.errstate(divide="ignore"):
+        log_tail = np.log(tail)
+    classes = np.array([rng.permutation(7) for _ in range(11)])
+    targets = {
+        "top_k": classes[:, :k].astype(np.int32),
+        "log_probs": np.log(p[:, :k]).astype(np.float32),
+        "log_tail": log_tail.astype(np.float32),
+    }
+    inputs = keras.Input((1, 7, 3))
+    model = keras.Model(inputs, Reads()(inputs))
+    answers = evaluation.answer_images(model, images, batch_size=4, divergence=distillation, targets=targets)
+    expected = (p * (np.log(p) - np.log(np.take_along_axis(q, classes, 1)))).sum(1)
+    np.testing.assert_allclose(answers.divergence, expected, rtol=1e-4, atol=1e-6)
+    assert evaluation.figures(answers, np.full(11, -1))["kl_nats"] == pytest.approx(expected.mean(), rel=1e-5)
 
 
 def test_what_is_not_known_is_none():

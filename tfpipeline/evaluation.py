@@ -1,6 +1,7 @@
 """What a trained network answers on images, and how good that is against the truth and against its teacher."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,13 +17,23 @@ class Answers:
     Attributes:
         top: int32 (N, min(5, K)), the most probable classes, the best first.
         probability: float32 (N,), the softmax probability of the best, in [0, 1].
+        divergence: float32 (N,), how far the answer is from the teacher's, in nats; or None.
     """
 
     top: np.ndarray
     probability: np.ndarray
+    divergence: np.ndarray | None = None
 
 
-def answer_images(model, images, batch_size: int = 250, flip: bool = False, console=SILENT) -> Answers:
+def answer_images(
+    model,
+    images,
+    batch_size: int = 250,
+    flip: bool = False,
+    console=SILENT,
+    divergence: Callable | None = None,
+    targets: dict[str, np.ndarray] | None = None,
+) -> Answers:
     """The network's answers, in the order of the images; nothing is dropped.
 
     Args:
@@ -31,27 +42,31 @@ def answer_images(model, images, batch_size: int = 250, flip: bool = False, cons
         batch_size: images at a time.
         flip: also ask about the mirrored image, and average the two log-probabilities (test-time augmentation).
         console: where progress goes.
+        divergence: (log-probabilities (B, K), targets of a batch) -> (B,), in nats; not asked without targets.
+        targets: what the divergence is measured from, arrays (N, ...) by name; or None.
     """
     import tensorflow as tf
 
+    targets = targets or {}
+
     @tf.function(reduce_retracing=True)
-    def answer(pixels):
+    def answer(pixels, of_batch):
         log_probs = tf.nn.log_softmax(tf.cast(model(pixels, training=False), tf.float32))
         if flip:
             mirrored = tf.nn.log_softmax(tf.cast(model(pixels[:, :, ::-1], training=False), tf.float32))
             log_probs = tf.nn.log_softmax((log_probs + mirrored) / 2)
         best, classes = tf.math.top_k(log_probs, min(TOP, log_probs.shape[-1]))
-        return classes, tf.exp(best[:, 0])
+        return classes, tf.exp(best[:, 0]), *([divergence(log_probs, of_batch)] if of_batch else [])
 
-    tops, probabilities = [], []
+    batches = []
     with console.bar("evaluating", len(images), "image") as advance:
         for first in range(0, len(images), batch_size):
-            pixels = tf.constant(np.asarray(images[first : first + batch_size]))
-            classes, probability = answer(tf.cast(pixels, tf.float32))
-            tops.append(classes.numpy())
-            probabilities.append(probability.numpy())
+            last = first + batch_size
+            pixels = tf.constant(np.asarray(images[first:last]))
+            of_batch = {name: tf.constant(array[first:last]) for name, array in targets.items()}
+            batches.append([part.numpy() for part in answer(tf.cast(pixels, tf.float32), of_batch)])
             advance(len(pixels))
-    return Answers(np.concatenate(tops), np.concatenate(probabilities))
+    return Answers(*map(np.concatenate, zip(*batches, strict=True)))
 
 
 def share_in_top(top, wanted, k: int) -> float | None:
@@ -79,12 +94,16 @@ def figures(answers: Answers, truth, teacher_top=None) -> dict:
     Returns:
         top1, top5: share of images with the true class among the first 1, 5 answers.
         agreement_top1, agreement_top5: share with the teacher's first answer among them.
+        kl_nats: mean of KL(teacher || student) = sum_k p[k] log(p[k] / q[k]), in nats, the mass outside the stored
+            answers spread evenly over the other classes; 0 is a perfect student.
         teacher_top1: share of images on which the teacher is right.
         relative_top1: top1 / teacher_top1.
     """
     top1 = share_in_top(answers.top, truth, 1)
     result = {"top1": top1, "top5": share_in_top(answers.top, truth, TOP)}
-    result |= dict.fromkeys(("agreement_top1", "agreement_top5", "teacher_top1", "relative_top1"))
+    result |= dict.fromkeys(("agreement_top1", "agreement_top5", "kl_nats", "teacher_top1", "relative_top1"))
+    if answers.divergence is not None:
+        result["kl_nats"] = float(np.mean(answers.divergence, dtype=np.float64))
     if teacher_top is not None:
         teacher_top = np.asarray(teacher_top, np.int64)
         teacher_top1 = share_in_top(teacher_top[:, None], truth, 1)
