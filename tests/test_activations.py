@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import assert_gradient, finite_difference_gradient
+from oracles import assert_gradient, assert_rejects_swapped_axes, finite_difference_gradient
 
 from models.activations import FUNCTIONS, Activation
 from models.gradients import activations
@@ -51,6 +51,13 @@ def test_gradient_equals_finite_differences(name):
     _, dx = value_and_gradient(FUNCTIONS[name], x, cotangent)
     expected = finite_difference_gradient(lambda x: FUNCTIONS[name](tf.constant(x)), x, cotangent)
     assert_gradient(dx, expected, 1e-6)
+
+
+@every_activation
+def test_a_gradient_with_swapped_axes_is_rejected(name):
+    x, cotangent = np.random.default_rng(4).normal(size=(2, 3, 3, 3, 3))
+    _, dx = value_and_gradient(FUNCTIONS[name], x, cotangent)
+    assert_rejects_swapped_axes(dx, value_and_gradient(ORACLES[name], x, cotangent)[1], 1e-10)
 
 
 @every_activation

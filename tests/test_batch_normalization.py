@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import assert_gradient, finite_difference_gradient
+from oracles import assert_gradient, assert_rejects_swapped_axes, finite_difference_gradient
 
 from models.gradients.batch_normalization import batch_normalization, fixed_normalization
 from models.normalization import BatchNormalization
@@ -78,6 +78,13 @@ def test_training_gradients_equal_finite_differences(shape):
             return normalized(*(array if other == place else inputs[other] for other in range(3)))
 
         assert_gradient(derived[place], finite_difference_gradient(function, inputs[place], g), 1e-6)
+
+
+def test_a_gradient_with_swapped_axes_is_rejected():
+    x, gamma, beta, g = draw((4, 4, 4, 4))
+    dx, _, _ = gradients_of(trained, (x, gamma, beta), g)
+    expected, _, _ = gradients_of(plain_composition, (x, gamma, beta), g)
+    assert_rejects_swapped_axes(dx, expected, 1e-10)
 
 
 def test_input_gradient_has_no_mean_and_no_part_along_the_outputs():

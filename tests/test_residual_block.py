@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import assert_gradient, finite_difference_gradient
+from oracles import assert_gradient, assert_rejects_swapped_axes, finite_difference_gradient
 
 from models.gradients.batch_normalization import batch_normalization
 from models.gradients.bottleneck_block import bottleneck_block
@@ -141,6 +141,17 @@ def test_gradients_equal_finite_differences(case):
             return plain(*(tf.constant(array if other == place else inputs[other]) for other in range(len(inputs))))[0]
 
         assert_gradient(gradient, finite_difference_gradient(function, inputs[place], cotangent), 1e-6)
+
+
+@pytest.mark.parametrize("kind", ["residual", "bottleneck"])
+def test_a_gradient_with_swapped_axes_is_rejected(kind):
+    x, weights = draw(kind, (4, 4, 4, 8), 8, (1, 1))
+    cotangent = np.random.default_rng(1).normal(size=(4, 4, 4, 8))
+    _, derived = outputs_and_gradients(fused(kind, (1, 1)), (x, *weights), cotangent)
+    _, expected = outputs_and_gradients(composition(kind, (1, 1)), (x, *weights), cotangent)
+    # The images, and the 3x3 kernel of the branch.
+    for place in (0, 1 if kind == "residual" else 4):
+        assert_rejects_swapped_axes(derived[place], expected[place], 1e-10)
 
 
 @pytest.mark.parametrize("case", [CASES[1], CASES[6]], ids=lambda case: case[0])

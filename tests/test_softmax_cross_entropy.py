@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import assert_gradient, finite_difference_gradient
+from oracles import assert_gradient, assert_rejects_swapped_axes, finite_difference_gradient
 
 from models.gradients.softmax_cross_entropy import class_cross_entropy, softmax_cross_entropy, sparse_cross_entropy
 
@@ -91,6 +91,16 @@ def test_gradients_equal_finite_differences():
             loss = function(z)
         derived = tape.gradient(loss, z, output_gradients=cotangent)
         assert_gradient(derived, finite_difference_gradient(function, logits, cotangent), 1e-6)
+
+
+def test_a_gradient_with_swapped_axes_is_rejected():
+    logits, indices, probabilities, rest, dense, cotangent = draw(4, 4, 2, 6)
+    _, expected = loss_and_gradient(cross_entropy(dense), logits, cotangent)
+    for function in (
+        lambda z: sparse_cross_entropy(z, indices, probabilities, rest),
+        lambda z: softmax_cross_entropy(z, tf.constant(dense)),
+    ):
+        assert_rejects_swapped_axes(loss_and_gradient(function, logits, cotangent)[1], expected, 1e-10)
 
 
 def test_huge_logits_give_finite_losses_and_gradients():
