@@ -58,7 +58,7 @@ def training_data(store, labels: str, console, replay: bool = False) -> Data:
                 "give --truth CSV, or a label store"
             )
         classes = len(store.classes) or int(store.truth.max()) + 1
-        identity |= {"labels": _hash([store.truth]), "class_order": _hash_of_names(store.classes)}
+        identity |= {"labels": hash_of([store.truth]), "class_order": _hash_of_names(store.classes)}
         return Data(store.images, classes, store.truth, None, identity)
     stored = _open_labels(store, labels, console)
     whole = whole_view(stored.spec.views)
@@ -67,7 +67,7 @@ def training_data(store, labels: str, console, replay: bool = False) -> Data:
     if not replay:
         _tell_view(stored.spec.views, whole, labels, console)
     identity |= {
-        "labels": _hash((to_views or answers).values()),
+        "labels": hash_of((to_views or answers).values()),
         "class_order": _hash_of_names(stored.spec.class_names),
         "views": views or (stored.spec.views[whole],),
     }
@@ -109,8 +109,8 @@ def validation_data(store, labels: str | None, training: Data, training_labels: 
         truth = truth_in_classes_of(label_store.open_labels(training_labels).spec, store, console)
     identity = {
         "validation_images": store.description["files"]["images.npy"],
-        "validation_truth": _hash([truth]),
-        "validation_labels": answers and _hash(answers.values()),
+        "validation_truth": hash_of([truth]),
+        "validation_labels": answers and hash_of(answers.values()),
     }
     return Data(store.images, training.classes, truth, answers, identity)
 
@@ -231,7 +231,8 @@ def truth_in_classes_of(spec, store, console):
     return np.full(len(store), -1, np.int32) if truth is None else truth
 
 
-def _hash(arrays):
+def hash_of(arrays) -> str:
+    """The sha256 of the bytes of arrays, in hexadecimal."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array))

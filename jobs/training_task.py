@@ -206,8 +206,9 @@ def evaluate(model, validation) -> dict:
 def experiment_of(config, data, validation) -> dict:
     """All that decides the result: the flags that do, and hashes of what is read."""
     flags = {name: value for name, value in dataclasses.asdict(config).items() if name not in NOT_THE_EXPERIMENT}
+    learned_truth = {"truth": training_data.hash_of([data.truth])} if config.truth_weight else {}
     nothing = dict.fromkeys(("validation_images", "validation_truth", "validation_labels"))
-    return flags | data.identity | (nothing if validation is None else validation.identity)
+    return flags | data.identity | learned_truth | (nothing if validation is None else validation.identity)
 
 
 def machine() -> dict:
