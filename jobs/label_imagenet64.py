@@ -16,6 +16,7 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5", "are
 CHOICES = (*INTERPOLATIONS, "auto")
 RANGES = ("auto", "0..1", "0..255", "tf", "caffe", "torch")
 CLASSES_SHOWN = 10
+RUNNERS = ("local", "beam")
 MODES = ("status", "dry_run", "verify", "repair")
 
 
@@ -49,6 +50,12 @@ class Config(ImageFlags):
     teacher_classes: tuple[int, ...] = flag(
         (), "number of classes; one less than the teacher answers means that its first is the background", metavar="N"
     )
+    classes: str | None = flag(
+        None,
+        "text file of the only classes that images may have, one per line, by name, WordNet id or index; the answers "
+        "are renormalized over them (default: all that the teacher knows)",
+        metavar="FILE",
+    )
     views: str = flag("identity", "what the teacher sees: identity, flip, crop:TOP:LEFT:SIZE, joined by commas")
     keep_views: bool = flag(
         False, "store the answer to each view instead of their mean, for training on the same views"
@@ -61,6 +68,12 @@ class Config(ImageFlags):
     dry_run: bool = flag(False, "only tell what would be done and how long it would take; writes no labels")
     verify: bool = flag(False, "only check every shard, and a sample of the answers by asking the teacher again")
     repair: bool = flag(False, "set damaged shards aside into DIR/damaged and make those ranges again")
+    runner: str = flag("local", "who labels: this process, or the workers of Apache Beam", choices=RUNNERS)
+    beam_option: tuple[str, ...] = flag(
+        (),
+        "an option of Beam's own with --runner beam, such as direct_num_workers=2; may be repeated",
+        metavar="NAME=VALUE",
+    )
     sample: int = flag(256, "images that --verify asks the teacher about again", metavar="N")
 
 
@@ -73,6 +86,10 @@ def run(config: Config) -> dict:
 
     from labeling import answers, label_store, labeler, verification
 
+    if config.runner == "beam":
+        from labeling import on_beam
+
+        pipeline = on_beam.open_pipeline(config.beam_option)
     console, out, start = Console(config.quiet), pathlib.Path(config.out), time.monotonic()
     images = open_images(config, console)
     experts = labeling_task.load_experts(config, images, console)
@@ -97,10 +114,13 @@ def run(config: Config) -> dict:
         store = label_store.create_labels(out, spec) if (out / label_store.SPEC_FILE).exists() else None
         if store is None or prepare(config, store, console):
             labeling_task.check_gate(config, experts, spec, images, console)
-            answer = answerer()
+            answer = answerer() if config.runner == "local" else None
             store = label_store.create_labels(out, spec)
             start = time.monotonic()
-            labeled = labeler.label(images.images, store, answer, config.batch_size, stop, console)
+            if answer:
+                labeled = labeler.label(images.images, store, answer, config.batch_size, stop, console)
+            else:
+                labeled = on_beam.label(pipeline, images, store, experts, config.batch_size, stop, console)
             seconds = time.monotonic() - start
     return {
         "images": len(images),
@@ -122,6 +142,8 @@ def check_flags(config: Config) -> None:
     for name in ("top_k", "batch_size", "shard_size", "sample"):
         if getattr(config, name) < 1:
             raise FlagError(f"{flag_of(name)} is {getattr(config, name)}; it must be at least 1")
+    if config.beam_option and config.runner != "beam":
+        raise FlagError(f"--beam-option {config.beam_option[0]} is for --runner beam; give both or neither")
     modes = [flag_of(name) for name in MODES if getattr(config, name)]
     if len(modes) > 1:
         raise FlagError(f"{' and '.join(modes)} do not go together; give one of them")

@@ -76,7 +76,7 @@ def open_opinions(config: Config, store, console):
     Raises:
         UserError: labels are of other images or other classes, or incomplete.
     """
-    from labeling import label_store, quality, quality_report
+    from labeling import label_spec, label_store, quality, quality_report
 
     found, first_spec = [], None
     for directory in (config.labels, *config.against):
@@ -84,10 +84,10 @@ def open_opinions(config: Config, store, console):
         if note := stored.check_joins(store):
             console.say(note)
         first_spec = first_spec or stored.spec
-        if stored.spec.classes != first_spec.classes:
+        if not label_spec.count_alike(first_spec, stored.spec):
             raise UserError(
                 f"--against {directory} counts {stored.spec.classes:,} classes, --labels {config.labels} "
-                f"{first_spec.classes:,}; give labels over the same classes"
+                f"{first_spec.classes:,}, or in another order; give labels over the same classes"
             )
         teacher = "+".join(teacher["name"] for teacher in stored.spec.teachers)
         views = [f"{teacher} ({view})" for view in stored.spec.views]

@@ -2,6 +2,8 @@
 
 import pathlib
 
+import numpy as np
+
 from tfpipeline.errors import FlagError
 
 
@@ -11,7 +13,7 @@ def load_experts(config, images, console) -> list:
     Raises:
         FlagError: they answer over different classes.
     """
-    from labeling import answers, teachers
+    from labeling import answers, label_spec, teachers
 
     def each(values, default):
         """The values of a flag, one for each teacher."""
@@ -28,15 +30,26 @@ def load_experts(config, images, console) -> list:
     )
     experts = []
     for place, (spec, range_name, size, classes, interpolation, weight) in enumerate(options):
-        teacher = teachers.load(spec, range_name, size, classes)
+        teacher = restricted(config, teachers.load(spec, range_name, size, classes), images)
         if interpolation == "auto":
             interpolation = recommended_interpolation(config, place, teacher, images, console)
         console.say(f"{teacher.note}; enlarged by {interpolation}")
         experts.append(answers.Expert(teacher, interpolation, weight))
-    if len({expert.teacher.classes for expert in experts}) > 1:
-        counts = ", ".join(f"{expert.teacher.name} {expert.teacher.classes:,}" for expert in experts)
-        raise FlagError(f"teachers of different classes cannot answer together ({counts}); label with each on its own")
+    if any(not label_spec.count_alike(experts[0].teacher, expert.teacher) for expert in experts):
+        counts = ", ".join(f"{expert.teacher.name} {expert.teacher.feeding.classes:,}" for expert in experts)
+        raise FlagError(
+            f"teachers with other classes, or in other orders, cannot answer together ({counts}); label with each alone"
+        )
     return experts
+
+
+def restricted(config, teacher, images):
+    """The teacher, over the classes of --classes alone where it is given."""
+    if config.classes is None:
+        return teacher
+    from labeling import class_subset
+
+    return class_subset.restrict(teacher, config.classes, images.classes)
 
 
 def recommended_interpolation(config, place: int, teacher, images, console) -> str:
@@ -69,5 +82,8 @@ def check_gate(config, experts, spec, images, console) -> None:
     from labeling import gate, quality
 
     truth, _ = quality.truth_in_classes_of(spec, images)
+    classes = 0 if spec.subset else len(images.classes)
     for expert in experts:
-        console.say(gate.check(expert, images.images, truth, len(images.classes), config.batch_size))
+        subset = expert.teacher.subset
+        known = np.array([*subset, -1])[truth] if subset and truth is not None else truth
+        console.say(gate.check(expert, images.images, known, classes, config.batch_size))

@@ -68,7 +68,7 @@ def training_data(store, labels: str, console, replay: bool = False) -> Data:
         _tell_view(stored.spec.views, whole, labels, console)
     identity |= {
         "labels": hash_of((to_views or answers).values()),
-        "class_order": _hash_of_names(stored.spec.class_names),
+        "class_order": _hash_of_names(stored.spec.class_names or map(str, stored.spec.subset)),
         "views": views or (stored.spec.views[whole],),
     }
     truth = truth_in_classes_of(stored.spec, store, console)
@@ -102,6 +102,8 @@ def validation_data(store, labels: str | None, training: Data, training_labels: 
                 f"--validation-labels {labels} count {stored.spec.classes:,} classes, those to learn from "
                 f"{training.classes:,}; label both with one teacher"
             )
+        if training_labels != "truth":
+            _check_count_alike(labels, stored.spec, training_labels)
         answers, truth = answers_to_images(stored), truth_in_classes_of(stored.spec, store, console)
     elif training_labels != "truth":
         from labeling import label_store
@@ -219,6 +221,16 @@ def _answers(stored, view=slice(None)):
         "log_probs": labels.log_probs[:, view].astype(np.float32),
         "log_tail": labels.log_tail[:, view].astype(np.float32),
     }
+
+
+def _check_count_alike(labels, spec, training_labels):
+    from labeling import label_spec, label_store
+
+    if not label_spec.count_alike(spec, label_store.open_labels(training_labels).spec):
+        raise UserError(
+            f"--validation-labels {labels} count other classes, or in another order, than --labels {training_labels}; "
+            "label both with one teacher and the same --classes"
+        )
 
 
 def truth_in_classes_of(spec, store, console):

@@ -1,4 +1,8 @@
-"""The gate before labeling: is the teacher fed as it was trained, and does it answer what the images are asked for?"""
+"""The gate before labeling: is the teacher fed as it was trained, and does it answer what the images are asked for?
+
+It looks at all classes of the network, also where the teacher's answers are restricted to some of them: the more
+classes, the more they tell.
+"""
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +27,7 @@ def check(expert: Expert, images: np.ndarray, truth: np.ndarray | None, classes:
     Args:
         expert: the teacher and how images are enlarged for it.
         images: uint8 (N, H, W, 3), all of them; SAMPLE are looked at, spread evenly.
-        truth: int (N,), the class of each in the teacher's count, -1 where unknown; None without truth.
+        truth: int (N,), the class of each in the network's count, -1 where unknown; None without truth.
         classes: number of classes of the images; 0 when unknown.
         batch_size: images that the teacher answers at a time.
 
@@ -63,13 +67,14 @@ def check(expert: Expert, images: np.ndarray, truth: np.ndarray | None, classes:
 
 def _check_classes(teacher, classes):
     """Refuses a class too many or too few: a background that is not dropped, or a class dropped as background."""
-    off_by_one = classes and abs(teacher.classes - classes) == 1
+    off_by_one = classes and abs(teacher.feeding.classes - classes) == 1
     kept = teacher.feeding.outputs == feeding.BACKGROUND_CLASSES and not teacher.feeding.background
     dropped = teacher.feeding.outputs == feeding.BACKGROUND_CLASSES - 1 and teacher.feeding.background
     if off_by_one or kept or dropped:
         of_images = f", the images {classes:,}" if classes else ""
         raise UserError(
-            f"teacher {teacher.spec} answers {teacher.feeding.outputs:,} numbers and is read as {teacher.classes:,} "
+            f"teacher {teacher.spec} answers {teacher.feeding.outputs:,} numbers and is read as "
+            f"{teacher.feeding.classes:,} "
             f"classes{of_images}: every answer would be off by one, by a background class kept or a class dropped; "
             f"correct --teacher-classes, {_WAY_OUT}"
         )
@@ -77,7 +82,7 @@ def _check_classes(teacher, classes):
 
 def _check_answers(teacher, log_p, told):
     """Refuses answers that are flat, or the same for every image."""
-    entropy = -np.mean(np.sum(np.exp(log_p) * log_p, axis=1)) / np.log(teacher.classes)
+    entropy = -np.mean(np.sum(np.exp(log_p) * log_p, axis=1)) / np.log(teacher.feeding.classes)
     if entropy > 0.99:
         raise UserError(
             f"teacher {teacher.spec} answers every class alike ({entropy:.1%} of the largest entropy); are its weights "

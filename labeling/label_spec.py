@@ -1,9 +1,11 @@
 """What the labels in a store are labels of, and how they were made."""
 
 import dataclasses
+import hashlib
 import json
 
 FORMAT = 1
+_SHOWN = 3  # classes of a subset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +24,8 @@ class LabelSpec:
         top_k: answers kept per image and view, k.
         views: one name per stored view; "a+b" is the geometric mean of the answers to views a and b.
         precision: the arithmetic of the teachers, such as "float32".
+        subset: the teachers' class behind each class, where they answer over some of their classes only; else ().
+        subset_of: the number of the teachers' classes; 0 without a subset.
     """
 
     dataset: str
@@ -35,11 +39,16 @@ class LabelSpec:
     top_k: int
     views: tuple[str, ...] = ("identity",)
     precision: str = "float32"
+    subset: tuple[int, ...] = ()
+    subset_of: int = 0
     format: int = FORMAT
 
     def to_json(self) -> str:
         """The content of spec.json: keys in a fixed order, so that equal specs are equal files."""
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        fields = dataclasses.asdict(self)
+        if not self.subset:  # As stores were written before there were subsets: their shards carry this text's hash.
+            del fields["subset"], fields["subset_of"]
+        return json.dumps(fields, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "LabelSpec":
@@ -51,7 +60,8 @@ class LabelSpec:
         fields = json.loads(text)
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise ValueError(f"not a label store of format {FORMAT}")
-        for name in ("teachers", "class_names", "views"):
+        fields.setdefault("subset", ())
+        for name in ("teachers", "class_names", "views", "subset"):
             fields[name] = tuple(fields[name])
         try:
             return cls(**fields)
@@ -69,9 +79,29 @@ class LabelSpec:
 
     def _identity(self):
         # class_names follow from the teachers, and the dataset's fingerprint from images, names and truth.
-        rest = {"dataset", "teachers", "class_names"}
+        rest = {"dataset", "teachers", "class_names", "subset_of"}
         identity = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         identity = {name: value for name, value in identity.items() if name not in rest}
         for key in ("fingerprint", "interpolation", "weight"):
             identity[f"teacher {key}"] = ", ".join(str(teacher[key]) for teacher in self.teachers)
-        return identity
+        return identity | {"subset": self._subset_in_short()}
+
+    def _subset_in_short(self):
+        """The subset by its first classes and its hash, for people."""
+        if not self.subset:
+            return "all classes"
+        first = ", ".join(map(str, self.subset[:_SHOWN]))
+        digits = hashlib.sha256(repr(self.subset).encode()).hexdigest()[:8]
+        return f"{len(self.subset):,} of {self.subset_of:,} classes ({first}, ...: {digits})"
+
+
+def count_alike(one, other) -> bool:
+    """Whether a class has the same index for both, as far as they say.
+
+    Args:
+        one: a LabelSpec; or a teacher, which says the same of its classes.
+        other: another one.
+    """
+    if one.class_names and set(one.class_names) == set(other.class_names or ()):
+        return tuple(one.class_names) == tuple(other.class_names)
+    return (one.classes, one.subset, one.subset_of) == (other.classes, other.subset, other.subset_of)

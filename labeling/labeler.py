@@ -41,6 +41,8 @@ def spec_of(image_store, experts, views, k: int, shard_size: int, precision: str
         top_k=min(k, teacher.classes),
         views=tuple(views),
         precision=precision,
+        subset=teacher.subset,
+        subset_of=teacher.subset_of,
     )
 
 
@@ -72,20 +74,20 @@ def label(
         Stopped: a signal came; the finished shards are on disk.
     """
     labeled, missing, waiting = 0, store.missing_ranges(), False
-    already = len(images) - _images_in(missing)
+    already = len(images) - images_in(missing)
     with console.bar("labeling", len(images), "image", done=already) as advance, Claims(store.directory) as claims:
         while missing:
             mine = claims.take(missing, store.is_done)
             done = _label_ranges(images, store, mine, claims, answer, batch_size, stop, advance)
             labeled += done
             left = store.missing_ranges()
-            by_others = _images_in(missing) - _images_in(left) - done
+            by_others = images_in(missing) - images_in(left) - done
             if by_others:
                 advance(by_others)
             missing = left
             if missing and not done:
                 if not waiting:
-                    console.say(f"{_images_in(missing):,} images are being labeled by another process; waiting for it")
+                    console.say(f"{images_in(missing):,} images are being labeled by another process; waiting for it")
                 waiting = True
                 stop.raise_if_requested("the finished shards are saved")
                 time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -97,7 +99,7 @@ def _label_ranges(images, store, ranges, claims, answer, batch_size, stop, advan
     labeled = 0
 
     def write(reached, parts):
-        store.write_shard(*reached, _concatenate(parts))
+        store.write_shard(*reached, concatenate(parts))
         claims.release(reached)
 
     with concurrent.futures.ThreadPoolExecutor(1) as writer:
@@ -120,7 +122,8 @@ def _label_ranges(images, store, ranges, claims, answer, batch_size, stop, advan
     return labeled
 
 
-def _images_in(ranges):
+def images_in(ranges: collections.abc.Iterable[tuple[int, int]]) -> int:
+    """How many images the ranges (first, last) hold."""
     return sum(last - first for first, last in ranges)
 
 
@@ -142,6 +145,7 @@ def _read_ahead(images, ranges, batch_size):
             yield pending[0], pending[1].result()
 
 
-def _concatenate(parts):
+def concatenate(parts: collections.abc.Sequence[Labels]) -> Labels:
+    """The labels of consecutive images as one."""
     columns = zip(*((part.top_k, part.log_probs, part.log_tail) for part in parts), strict=True)
     return Labels(*map(np.concatenate, columns))

@@ -4,7 +4,9 @@ import numpy as np
 
 from labeling.label_store import Labels, LabelSpec
 from tfpipeline.evaluation import TOP, share_in_top
+from tfpipeline.npz_sources import resized_order
 
+IMAGENET_CLASSES = 1000
 _BLOCK = 16_384  # images
 
 
@@ -56,32 +58,71 @@ def truth_in_classes_of(spec: LabelSpec, image_store) -> tuple[np.ndarray | None
     """The truth of the images, counted as the teacher counts its classes.
 
     Args:
-        spec: of the labels.
+        spec: of the labels; or a Teacher, which says the same of its classes.
         image_store: the images.
 
     Returns:
-        (truth, note): int32 (N,) with -1 for unknown, or None with the reason when the two cannot be compared; or
-        None and "" when no truth is known.
+        (truth, note): int32 (N,) with -1 for unknown and for what is no class of the labels, or None with the reason
+        when the two cannot be compared; or None and "" when no truth is known.
     """
     if not (image_store.truth >= 0).any():
         return None, ""
-    names = [name for _, name in image_store.classes]
-    if spec.class_names and set(names) & set(spec.class_names):
-        position = {name: index for index, name in enumerate(spec.class_names)}
-        table = np.array([*(position.get(name, -1) for name in names), -1], np.int32)
-        return table[image_store.truth], ""
-    if len(names) != spec.classes:
+    positions = _positions(spec, image_store)
+    if positions is None:
+        count = spec.subset_of or spec.classes
         return None, (
-            f"no accuracy: the truth counts {len(names):,} classes and the teacher {spec.classes:,}; "
+            f"no accuracy: the truth counts {len(image_store.classes):,} classes and the teacher {count:,}; "
             "a truth csv whose class_index is the teacher's, with classes.csv beside it, makes them comparable"
         )
-    return image_store.truth, ""
+    return np.array([*positions, -1], np.int32)[image_store.truth], ""
+
+
+def _positions(spec, image_store):
+    """The index among the labels' classes of each class of the images, -1 for none; None when nothing tells it.
+
+    By name or WordNet id where the labels have names; else by index where the images count as many classes as the
+    teacher; else, for a teacher of ImageNet's thousand classes, by WordNet id.
+    """
+    if not image_store.classes:
+        return None
+    ids, names = zip(*image_store.classes, strict=True)
+    for own in (names, ids):
+        if set(own) & set(spec.class_names or ()):
+            return _indices_in(spec.class_names, own)
+    if len(ids) == (spec.subset_of or spec.classes):
+        indices = range(len(ids))
+    elif {ids[index] for index in np.unique(image_store.truth) if index >= 0} <= set(imagenet_ids(spec)):
+        indices = _indices_in(imagenet_ids(spec), ids)
+    else:
+        return None
+    return _indices_in(spec.subset, indices) if spec.subset else indices
+
+
+def _indices_in(everything, wanted):
+    """The index of each of `wanted` in `everything`, -1 for what is not there."""
+    if tuple(everything) == tuple(wanted):  # Two of ImageNet's classes are called "crane".
+        return range(len(everything))
+    position = {each: index for index, each in enumerate(everything)}
+    return [position.get(each, -1) for each in wanted]
+
+
+def imagenet_ids(spec: LabelSpec) -> tuple[str, ...]:
+    """The WordNet ids of the classes of a teacher that has a thousand and does not name them; () for others.
+
+    Args:
+        spec: of the labels; or a Teacher.
+    """
+    if spec.class_names or (spec.subset_of or spec.classes) != IMAGENET_CLASSES:
+        return ()
+    return tuple(sorted(resized_order()))
 
 
 def class_names(spec: LabelSpec, image_store) -> list[str]:
-    """A name for each class of the teacher: its own, else those of the images where they are as many, else numbers."""
+    """A name for each class of the labels: their own, else those of the images where they are as many, else numbers."""
     if spec.class_names:
-        return list(spec.class_names)
-    if len(image_store.classes) == spec.classes:
-        return [name for _, name in image_store.classes]
-    return [f"class {index}" for index in range(spec.classes)]
+        shown = dict(image_store.classes)  # The names of WordNet ids, where the images know them.
+        return [shown.get(name, name) for name in spec.class_names]
+    indices = spec.subset or range(spec.classes)
+    if len(image_store.classes) == (spec.subset_of or spec.classes):
+        return [image_store.classes[index][1] for index in indices]
+    return [f"class {index}" for index in indices]

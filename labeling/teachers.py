@@ -24,8 +24,9 @@ class Teacher:
         name: the last part of the spec, for tables and titles.
         network: its function.
         feeding: its conventions.
-        class_names: one per class, or None when the teacher does not say.
+        class_names: one per class that it answers over, or None when the teacher does not say.
         note: one line on how it is fed and why.
+        subset: the network's class behind each class that it answers over; () when it answers over all.
     """
 
     spec: str
@@ -34,6 +35,7 @@ class Teacher:
     feeding: feeding.Feeding
     class_names: tuple[str, ...] | None
     note: str
+    subset: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -43,11 +45,16 @@ class Teacher:
     @property
     def classes(self) -> int:
         """Number of classes that it answers over."""
-        return self.feeding.classes
+        return len(self.subset) or self.feeding.classes
+
+    @property
+    def subset_of(self) -> int:
+        """Number of classes of which `subset` is a part; 0 without a subset."""
+        return self.feeding.classes if self.subset else 0
 
     @property
     def fingerprint(self) -> str:
-        """Hash of its weights and of how it is fed and read: equal fingerprints give equal answers."""
+        """Hash of its weights and of how it is fed and read: equal ones, over the same subset, give equal answers."""
         parts = {"weights": self.network.weights_sha256, **self.feeding.describe()}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -56,7 +63,7 @@ class Teacher:
         return {"name": self.name, "fingerprint": self.fingerprint, **self.feeding.describe()}
 
     def log_probs(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Its log-probabilities.
+        """Its log-probabilities, over the subset: log p_c - log sum_{d in subset} p_d.
 
         Args:
             pixels: float32 (B, size, size, 3), RGB in 0..255.
@@ -65,7 +72,8 @@ class Teacher:
             float32 (B, classes).
         """
         answers = self.network.call(feeding.to_range(pixels, self.feeding.range))
-        return feeding.to_log_probs(answers, self.feeding)
+        log_p = feeding.to_log_probs(answers, self.feeding)
+        return tf.nn.log_softmax(tf.gather(log_p, self.subset, axis=-1)) if self.subset else log_p
 
 
 def load(spec: str, range: str | None = None, size: int | None = None, classes: int | None = None) -> Teacher:

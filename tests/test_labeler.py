@@ -151,7 +151,7 @@ def images_with_truth(truth, classes):
 
 
 def spec_with(classes, class_names=()):
-    return types.SimpleNamespace(classes=classes, class_names=class_names)
+    return types.SimpleNamespace(classes=classes, class_names=class_names, subset=(), subset_of=0)
 
 
 def test_truth_is_counted_as_the_teacher_counts():
