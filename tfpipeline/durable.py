@@ -43,7 +43,7 @@ def write_file(path: pathlib.Path, content: bytes) -> None:
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     try:
-        with _open_locked(partial) as file:
+        with open_locked(partial) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -108,8 +108,17 @@ def remove_leftovers(directory: pathlib.Path) -> None:
             continue  # Renamed in the meantime, or being written.
 
 
-def _open_locked(partial):
-    """A new locked file. A cleaner may take it between its creation and its lock: then it is made anew."""
+def open_locked(partial: pathlib.Path):
+    """A new file, open and locked: `remove_leftovers` leaves it alone for as long as its process has it open.
+
+    A cleaner may take it between its creation and its lock: then it is made anew.
+
+    Args:
+        partial: its name, which starts with "." and ends with PARTIAL.
+
+    Raises:
+        FileExistsError: there is such a file.
+    """
     while True:
         file = open(partial, "xb")  # noqa: SIM115 - the caller closes it
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -224,6 +224,29 @@ def open_store(directory: pathlib.Path) -> ImageStore:
     return ImageStore(directory, images, truth, names, classes, description, fingerprint)
 
 
+def map_images(directory: pathlib.Path, sha256: str) -> np.memmap:
+    """The images alone of a store that was verified before, without reading them: for one worker among many.
+
+    Args:
+        directory: of the store.
+        sha256: of the images.npy that was verified, in hexadecimal.
+
+    Returns:
+        uint8 (N, H, W, 3), memory-mapped, read-only.
+
+    Raises:
+        UserError: there is no such store, or it holds other images.
+    """
+    directory = pathlib.Path(directory)
+    try:
+        description = json.loads((directory / _DESCRIPTION).read_bytes())
+        if description["files"]["images.npy"] == sha256:
+            return np.load(directory / "images.npy", mmap_mode="r")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"the image store {directory} cannot be opened here ({error})") from error
+    raise UserError(f"the image store {directory} holds other images here than where the command was started")
+
+
 def _verified(directory, content):
     """store.json as a dict, after all files agree with it."""
     try:
