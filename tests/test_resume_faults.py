@@ -100,6 +100,18 @@ def test_two_sigterms_save_and_end_with_75_and_the_next_run_goes_on(whole, tmp_p
     assert lines_of(log) == lines_of(whole / "log")
 
 
+def test_a_signal_within_a_step_and_two_more_while_saving_lose_nothing(whole, tmp_path):
+    log, step = tmp_path / "log", 14
+    child = Child(tmp_path / "said", toy.train_and_be_stopped_twice, tmp_path, log, EPOCHS, step)
+    child.ended()
+    assert child.exit_code == 75, child.said()
+    assert "signals while saving" in child.said()
+    assert lines_of(log) == lines_of(whole / "log")[:step] and newest_step(tmp_path) == step
+    finished(tmp_path / "said", toy.train_in_process, tmp_path, tmp_path / "log", EPOCHS, SAVE_STEPS)
+    assert lines_of(log) == lines_of(whole / "log")
+    assert_ended_like(whole, tmp_path)
+
+
 @pytest.mark.parametrize("gone", [1, 2])
 def test_the_newest_checkpoints_gone_only_cost_time(whole, tmp_path, gone):
     log = tmp_path / "log"

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from images_on_disk import encoded, pixels_of, write_folder
 
 from jobs import command, train
 from labeling import label_store
-from tfpipeline import image_store, run_directory
+from tfpipeline import checkpoint, image_store, run_directory
 
 COUNT, HELD_OUT, TOP = 16, 8, 2
 FLAGS = {
@@ -98,22 +99,30 @@ def written_labels(directory, store, names, views, answer):
     return str(directory)
 
 
-def trained(capsys, world, run, *switches, **flags):
-    """(exit code, standard output, standard error) of jobs.train."""
+def argv_of(world, run, *switches, **flags):
+    """The argument list of jobs.train in a world, with changed flags."""
     values = {**FLAGS, **world, "cache": pathlib.Path(world["labels"]).parent / "cache", "run": run}
     values |= {name.replace("_", "-"): value for name, value in flags.items()}
-    argv = [*(text for name, value in values.items() for text in (f"--{name}", str(value))), *switches]
+    return [*(text for name, value in values.items() for text in (f"--{name}", str(value))), *switches]
+
+
+def resumed(capsys, world, run, **flags):
+    """(exit code, standard output, standard error) of jobs.train --resume."""
     with pytest.raises(SystemExit) as end:
-        command.main(train.Config, train.run, train.EXAMPLE, argv)
+        command.main(train.Config, train.run, train.EXAMPLE, argv_of(world, run, "--resume", **flags))
     said = capsys.readouterr()
     return end.value.code, said.out, said.err
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """(flags of an unchanged world, a finished run in it)"""
+    """(flags of an unchanged world, the directory of a finished run in it)"""
     directory = tmp_path_factory.mktemp("whole")
-    return World().build(directory), directory / "run"
+    flags, run = World().build(directory), directory / "run"
+    figures = train.run(command.parse(train.Config, argv_of(flags, run, "--quiet"), "train", ""))
+    assert figures["kl_nats"] > 0
+    (directory / "weights").write_text(figures["weights_sha256"])
+    return flags, run
 
 
 def contents(run):
@@ -122,14 +131,10 @@ def contents(run):
     return {path: path.read_bytes() for path in files}
 
 
-def test_a_run_begins_and_the_same_command_goes_on(whole, capsys, tmp_path):
-    code, out, error = trained(capsys, *whole)
+def test_the_same_world_elsewhere_goes_on(whole, capsys, tmp_path):
+    code, out, error = resumed(capsys, World().build(tmp_path), whole[1])
     assert code == 0, error
-    first = json.loads(out.splitlines()[-1])
-    assert first["kl_nats"] > 0
-    elsewhere = World().build(tmp_path / "elsewhere")
-    code, out, _ = trained(capsys, elsewhere, whole[1], "--resume")
-    assert code == 0 and json.loads(out.splitlines()[-1])["weights_sha256"] == first["weights_sha256"]
+    assert json.loads(out.splitlines()[-1])["weights_sha256"] == whole[1].with_name("weights").read_text()
 
 
 def assert_refused(result, text, run, before):
@@ -153,7 +158,7 @@ def assert_refused(result, text, run, before):
 )
 def test_a_changed_flag_is_refused_by_name(whole, capsys, flags, text):
     before = contents(whole[1])
-    result = trained(capsys, *whole, "--resume", **flags)
+    result = resumed(capsys, *whole, **flags)
     assert_refused(result, text, whole[1], before)
     assert "train: --resume refuses a changed experiment: " in result[2]
 
@@ -173,7 +178,7 @@ def test_a_changed_flag_is_refused_by_name(whole, capsys, flags, text):
 )
 def test_what_is_read_is_refused_by_name_when_a_single_value_changed(whole, capsys, tmp_path, change, names):
     before = contents(whole[1])
-    result = trained(capsys, World(**change).build(tmp_path), whole[1], "--resume")
+    result = resumed(capsys, World(**change).build(tmp_path), whole[1])
     assert_refused(result, "--resume refuses a changed experiment: ", whole[1], before)
     changes = result[2].split("a changed experiment: ")[1].split("; undo")[0]
     assert sorted(part.split(" was ")[0] for part in changes.split(", ") if " was " in part) == sorted(names)
@@ -182,5 +187,17 @@ def test_what_is_read_is_refused_by_name_when_a_single_value_changed(whole, caps
 def test_labels_of_other_pixels_are_refused_before_they_are_read(whole, capsys, tmp_path):
     before = contents(whole[1])
     changed = World(pixel=1).build(tmp_path)
-    result = trained(capsys, {**changed, "labels": whole[0]["labels"]}, whole[1], "--resume", cache=tmp_path / "cache")
+    result = resumed(capsys, {**changed, "labels": whole[0]["labels"]}, whole[1], cache=tmp_path / "cache")
     assert_refused(result, f"labels {whole[0]['labels']} belong to other images", whole[1], before)
+
+
+def test_when_every_checkpoint_is_damaged_all_are_listed_and_nothing_begins_anew(whole, capsys, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole[1], run)
+    damaged = checkpoint.newest_first(run / run_directory.CHECKPOINTS)
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:-1])
+    before = contents(run)
+    result = resumed(capsys, whole[0], run)
+    assert_refused(result, "train: every checkpoint in ", run, before)
+    assert len(damaged) > 1 and all(path.name in result[2].splitlines()[-1] for path in damaged)

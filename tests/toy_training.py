@@ -1,8 +1,11 @@
 """A small training with all kinds of state: dropout, seeds, batch statistics, moving averages, callbacks."""
 
 import dataclasses
+import itertools
+import os
 import pathlib
 import signal
+import threading
 
 import keras
 import numpy as np
@@ -109,6 +112,35 @@ def train_in_process(directory, log, epochs, save_steps):
     tf.config.experimental.enable_op_determinism()
     trained = train(directory, save_steps, epochs=epochs, loss=logging_loss(log), most_steps_per_call=1)
     (pathlib.Path(directory) / "weights").write_text(trained.weights_sha256())
+
+
+def train_and_be_stopped_twice(directory, log, epochs, step):
+    """A command that gets SIGTERM within a step, and SIGTERM and SIGINT before the rename of the save that follows."""
+    steps, logged, fsync = itertools.count(1), logging_loss(log), os.fsync
+    within_step = threading.Event()
+
+    def count():
+        if next(steps) == step:
+            within_step.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return np.float32(0)
+
+    def interrupted_fsync(descriptor):
+        fsync(descriptor)
+        if within_step.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+            print("signals while saving")
+
+    def loss(logits, batch):
+        return logged(logits, batch) + tf.numpy_function(count, [], tf.float32)
+
+    def run(config):
+        tf.config.experimental.enable_op_determinism()
+        train(directory, 1000, epochs=epochs, loss=loss, most_steps_per_call=1)
+
+    os.fsync = interrupted_fsync
+    command.main(NoFlags, run, "", argv=[])
 
 
 def hold_lock(directory):
