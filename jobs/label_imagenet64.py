@@ -29,8 +29,8 @@ class Config(ImageFlags):
     """
 
     teacher: tuple[str, ...] = required(
-        "bundled, a SavedModel directory, a TF-Hub URL, kaggle:OWNER/MODEL/..., keras:NAME, or a .keras or .h5 file; "
-        "may be repeated",
+        "bundled, a SavedModel directory, a TF-Hub URL, hub:NAME (mobilenet_v2, inception_v3, ...; a wrong NAME lists "
+        "all), kaggle:OWNER/MODEL/..., keras:NAME, or a .keras or .h5 file; may be repeated",
         metavar="SPEC",
     )
     out: str = required("the label store, a directory", metavar="DIR")

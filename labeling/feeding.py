@@ -10,7 +10,7 @@ import tensorflow as tf
 RANGES = {
     "0..1": "divided by 255 (TF-Hub)",
     "0..255": "as they are (models that rescale inside)",
-    "tf": "x / 127.5 - 1, that is -1..1 (MobileNet, Inception, ResNetV2, NASNet, BiT)",
+    "tf": "x / 127.5 - 1, that is -1..1 (MobileNet, Inception, ResNetV2, NASNet)",
     "caffe": "BGR minus the ImageNet means (VGG, ResNet)",
     "torch": "divided by 255, ImageNet's mean and deviation normalized away (DenseNet)",
 }

@@ -3,31 +3,21 @@
 import functools
 import hashlib
 import pathlib
-import re
 
 import tensorflow as tf
 
+from labeling import registry
 from labeling.network import Network
 from tfpipeline import durable
 from tfpipeline.errors import UserError
-
-KAGGLE = "kaggle:"
-# The input size of published ImageNet classifiers whose SavedModel takes any: the first pattern that the handle has.
-_PUBLISHED_SIZES = (
-    (r"(mobilenet|nasnet_mobile)\S*?_(128|160|192|224)(/|$)", None),
-    (r"inception_v3|inception_resnet_v2", 299),
-    (r"nasnet_large|pnasnet_large", 331),
-    (r"efficientnet\S*?[_-]b0(/|$)", 224),
-    (r"efficientnet\S*?[_-]b1(/|$)", 240),
-    (r"mobilenet|nasnet_mobile|resnet|inception_v[12]", 224),
-)
 
 
 def load(spec: str) -> Network:
     """The network of a SavedModel, read in the TF-Hub convention: pixels in 0..1.
 
     Args:
-        spec: a directory, a URL that tensorflow_hub resolves, or "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION[/VERSION]".
+        spec: a directory, a URL that tensorflow_hub resolves, "hub:NAME" with a name of labeling/registry.py, or
+            "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION[/VERSION]".
 
     Raises:
         UserError: there is none, it cannot be fetched, or it takes and gives other things than a classifier.
@@ -42,8 +32,8 @@ def load(spec: str) -> Network:
         raise UserError(f"teacher {spec} takes {signature.shape}, not a batch of RGB images (B, H, W, 3)")
     return Network(
         call=lambda images: function(tf.cast(images, signature.dtype)),
-        size=signature.shape[1] or _published_size(spec),
-        range="0..1",
+        size=signature.shape[1] or registry.size_of(spec),
+        range=registry.RANGE,
         range_reason="the TF-Hub convention",
         range_is_certain=False,
         weights_sha256=_sha256(directory),
@@ -52,37 +42,28 @@ def load(spec: str) -> Network:
     )
 
 
-def _published_size(spec):
-    """The size that the publisher of a handle trained it with, or None for a directory and for unknown handles."""
-    if "://" not in spec and not spec.startswith(KAGGLE):
-        return None
-    for pattern, size in _PUBLISHED_SIZES:
-        match = re.search(pattern, spec)
-        if match:
-            return size or int(match[2])
-    return None
-
-
 def _resolve(spec):
     """The local directory of a SavedModel, downloaded into the cache of its host's client where it must be."""
-    if spec.startswith(KAGGLE):
+    if spec.startswith(registry.KAGGLE):
         return _from_kaggle(spec)
-    if "://" in spec:
+    if registry.is_handle(spec):
         import tensorflow_hub
 
+        known = registry.published(spec)
         try:
-            return pathlib.Path(tensorflow_hub.resolve(spec))
+            return pathlib.Path(tensorflow_hub.resolve(known.handle if known else spec))
         except (OSError, ValueError, tf.errors.OpError) as error:
+            kaggle = known.kaggle if known and known.kaggle else "OWNER/MODEL/tensorFlow2/VARIATION/VERSION"
             raise UserError(
                 f"teacher {spec} could not be fetched ({_first_line(error)}); download its SavedModel by other means "
-                "and give the directory, or give --teacher kaggle:OWNER/MODEL/tensorFlow2/VARIATION/VERSION"
+                f"and give the directory, or give --teacher {registry.KAGGLE}{kaggle}"
             ) from error
     directory = pathlib.Path(spec)
     if not any((directory / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
         what = "has no saved_model.pb" if directory.is_dir() else "does not exist"
         raise UserError(
-            f"teacher {spec} {what}; give a SavedModel directory, a TF-Hub URL, kaggle:..., keras:NAME, a .keras or "
-            ".h5 file, or bundled"
+            f"teacher {spec} {what}; give a SavedModel directory, hub:NAME, a TF-Hub URL, kaggle:..., keras:NAME, a "
+            ".keras or .h5 file, or bundled"
         )
     return directory
 
@@ -93,7 +74,7 @@ def _from_kaggle(spec):
     except ImportError as error:
         raise UserError(f"teacher {spec} needs the package kagglehub: pip install kagglehub") from error
     try:
-        return pathlib.Path(kagglehub.model_download(spec.removeprefix(KAGGLE)))
+        return pathlib.Path(kagglehub.model_download(spec.removeprefix(registry.KAGGLE)))
     except (OSError, ValueError, kagglehub.exceptions.KaggleApiHTTPError) as error:
         raise UserError(f"teacher {spec} could not be fetched from Kaggle ({_first_line(error)})") from error
 

@@ -7,7 +7,7 @@ import pathlib
 
 import tensorflow as tf
 
-from labeling import feeding
+from labeling import feeding, registry
 from labeling.network import Network
 from tfpipeline.errors import FlagError, UserError
 
@@ -21,7 +21,7 @@ class Teacher:
 
     Attributes:
         spec: as the person gave it.
-        name: the last part of the spec, for tables and titles.
+        name: a short one, for tables and titles.
         network: its function.
         feeding: its conventions.
         class_names: one per class that it answers over, or None when the teacher does not say.
@@ -80,7 +80,8 @@ def load(spec: str, range: str | None = None, size: int | None = None, classes: 
     """The teacher that a spec names.
 
     Args:
-        spec: "bundled"; a SavedModel directory, a TF-Hub URL, "kaggle:..."; "keras:NAME"; a .keras or .h5 file.
+        spec: "bundled"; a SavedModel directory, "hub:NAME", a TF-Hub URL, "kaggle:..."; "keras:NAME"; a .keras or .h5
+            file.
         range: one of feeding.RANGES, when the person knows better than the conventions.
         size: height and width of its input, for a network that takes any.
         classes: number of classes; one less than the network answers means that output 0 is the background.
@@ -99,6 +100,12 @@ def load(spec: str, range: str | None = None, size: int | None = None, classes: 
         )
     answers = _probe(spec, network, range, size)
     outputs = answers.shape[-1]
+    known = registry.published(spec)
+    if known and outputs != known.outputs:
+        raise UserError(
+            f"teacher {spec} answers {outputs:,} numbers, not the {known.outputs:,} that its page states; empty the "
+            "cache that it came from (TFHUB_CACHE_DIR), or give the directory of its SavedModel"
+        )
     background = _background(spec, outputs, classes)
     conventions = feeding.Feeding(size, range, feeding.output_kind(answers), outputs, background)
     names = _class_names(spec, conventions.classes)
@@ -107,7 +114,7 @@ def load(spec: str, range: str | None = None, size: int | None = None, classes: 
         f"teacher {spec}: {size}x{size} pixels in the range {range} ({reason}), {conventions.output} over "
         f"{conventions.classes:,} classes{dropped}"
     )
-    return Teacher(spec, spec.rstrip("/").rsplit("/", 1)[-1], network, conventions, names, note)
+    return Teacher(spec, registry.name_of(spec), network, conventions, names, note)
 
 
 def _network(spec):

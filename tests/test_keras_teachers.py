@@ -118,11 +118,31 @@ def test_keras_applications_by_name(monkeypatch, name, model_name, range):
     np.testing.assert_allclose(teacher.log_probs(tf.constant(images)), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["MobileNetV3Small"])
+RESCALING = {
+    "mobilenet_v3": "MobileNetV3Small",
+    "efficientnet": "EfficientNetB0",
+    "efficientnet_v2": "EfficientNetV2B0",
+}
+RESCALING["convnext"] = "ConvNeXtTiny"
+
+
+@pytest.mark.parametrize("name", RESCALING.values())
 def test_keras_applications_that_rescale_inside(monkeypatch, name):
     model = getattr(keras.applications, name)(weights=None, input_shape=(32, 32, 3), classes=3)
     monkeypatch.setattr(keras.applications, name, lambda weights: model)
     assert teachers.load(f"keras:{name}").feeding.range == "0..255"
+
+
+@pytest.mark.parametrize("name", [name for name in dir(keras.applications) if name[0].isupper()])
+def test_every_keras_application_is_fed_as_its_preprocess_input_does(monkeypatch, name):
+    family = getattr(keras.applications, name).__module__.rpartition(".")[2]
+    inside = [keras.layers.Rescaling(1 / 255)] if family in RESCALING else []
+    stand_in = plain_classifier(inside, name=name.lower())
+    monkeypatch.setattr(keras.applications, name, lambda weights: stand_in)
+    images = pictures().astype(np.float32)
+    expected = getattr(keras.applications, family).preprocess_input(images.copy())
+    found = feeding.to_range(tf.constant(images), teachers.load(f"keras:{name}").feeding.range)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_an_unknown_name_lists_the_known_ones():

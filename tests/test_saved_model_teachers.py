@@ -1,14 +1,10 @@
 """Teachers from SavedModels: how they are called, fed and read, on small ones whose answers NumPy knows."""
 
-import http.server
-import io
-import tarfile
-import threading
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from local_hub import serving
 from tiny_teachers import MeanColors, log_softmax, mean_color_logits, pictures, save_hub_module
 
 from labeling import saved_models, teachers
@@ -123,35 +119,14 @@ def test_a_savedmodel_that_is_no_classifier(tmp_path):
         teachers.load(str(tmp_path / "blur"))
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """tfhub.dev's protocol: GET /handle?tf-hub-format=compressed answers a tar.gz of the SavedModel."""
-
-    def do_GET(self):
-        if "/other/" in self.path or not self.path.endswith("?tf-hub-format=compressed"):
-            self.send_error(403)
-            return
-        content = io.BytesIO()
-        with tarfile.open(fileobj=content, mode="w:gz") as archive:
-            archive.add(self.server.module, arcname=".")
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(content.getvalue())
-
-    def log_message(self, *_):
-        """Keeps the test's output clean."""
-
-
 def test_a_handle_is_fetched_over_http_into_the_cache(tmp_path, monkeypatch, hub_module):
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        server.module = str(hub_module)
-        threading.Thread(target=server.serve_forever).start()
-        address = f"http://127.0.0.1:{server.server_port}"
+    with serving({"/google/tiny/1": hub_module}) as address:
         fetched = teachers.load(f"{address}/google/tiny/1")
         with pytest.raises(UserError, match=r"could not be fetched .*403.*give the directory"):
             teachers.load(f"{address}/google/other/1")
-        server.shutdown()
     check(fetched, log_softmax(unit_logits(5)))
+    assert fetched.name == "tiny"
     assert fetched.fingerprint == teachers.load(str(hub_module)).fingerprint
     assert teachers.load(f"{address}/google/tiny/1").fingerprint == fetched.fingerprint  # From the cache.
 
