@@ -210,8 +210,9 @@ def _watched(ticket, store, missing, stop, console):
     before = _shards(store)
 
     def watch(advance):
-        told, left = 0, labeler.images_in(missing)
-        while not ended.wait(SECONDS_BETWEEN_LOOKS):
+        told, left, last = 0, labeler.images_in(missing), False
+        while not last:
+            last = ended.wait(SECONDS_BETWEEN_LOOKS)
             if stop.requested:
                 ticket.withdraw()
             labeled = min((_shards(store) - before) * store.spec.shard_size, left)
