@@ -1,9 +1,11 @@
 """python -m jobs.train: a student from a teacher's answers; killed at any moment, --resume goes on to the bit."""
 
 import dataclasses
+import os
 import pathlib
 import tempfile
 import time
+from contextlib import nullcontext
 
 from jobs import command
 from jobs.command import flag, required
@@ -13,6 +15,7 @@ from tfpipeline.errors import FlagError
 EXAMPLE = "python -m jobs.train --images shapes --labels labels/shapes --validation-split valid --run runs/shapes"
 OPTIMIZERS = ("adamw", "adam", "sgd")
 MONITORS = ("validation_top1", "agreement_top1", "loss")
+STRATEGIES = ("one", "mirrored", "multi_worker")
 PRECISIONS = ("float32", "mixed_bfloat16")
 TARGETS = ("soft", "hard")
 SCHEDULES = ("cosine", "triangular", "restarts", "cyclical", "constant")
@@ -76,7 +79,11 @@ class Config(ImageFlags):
     monitor: str = flag("validation_top1", "what is best and what must get better", choices=MONITORS)
     overfit: int | None = flag(None, "check: learn the first so many images by heart, unaugmented", metavar="N")
     precision: str = flag("float32", "arithmetic of the layers; the weights are float32", choices=PRECISIONS)
-    strategy: str = flag("one", "mirrored: share each batch between all devices", choices=("one", "mirrored"))
+    strategy: str = flag(
+        "one",
+        "mirrored: share each batch between all devices; multi_worker: between the machines of TF_CONFIG too",
+        choices=STRATEGIES,
+    )
     save_every: str = flag("60s", "checkpoint after so many steps (500) or seconds (60s), and after every epoch")
     mirror: str | None = flag(None, "copy checkpoints there too, such as on a mounted drive", metavar="DIR")
     tensorboard: bool = flag(False, "write RUN/tensorboard; needs the tensorboard package")
@@ -85,17 +92,19 @@ class Config(ImageFlags):
 
 def run(config: Config) -> dict:
     """Trains to the last epoch and returns the figures."""
+    from tfpipeline.cluster import read_cluster
     from tfpipeline.saving import parse_save_every
 
     check_flags(config)
     save_every = parse_save_every(config.save_every)
+    cluster = read_cluster(os.environ) if config.strategy == "multi_worker" else None
     command.import_tensorflow()
 
     import keras
     import tensorflow as tf
 
     from jobs import training_task
-    from tfpipeline import run_directory, saving
+    from tfpipeline import run_directory, saving, strategies
     from tfpipeline.progress import Console
 
     # Order of additions: without it the threads of the machine decide about the last bits.
@@ -105,30 +114,38 @@ def run(config: Config) -> dict:
     console, directory = Console(config.quiet), pathlib.Path(config.run)
     mirror = None if config.mirror is None else pathlib.Path(config.mirror)
     checkpoints = directory / run_directory.CHECKPOINTS
-    with run_directory.locked(directory):
-        if mirror is not None and config.resume:
-            saving.fetch_from_mirror(mirror, checkpoints, console.say)
-        snapshot = run_directory.newest_snapshot(directory, config.resume, console.say)
-        strategy = tf.distribute.MirroredStrategy() if config.strategy == "mirrored" else tf.distribute.get_strategy()
+    with strategies.met(cluster) as workers, run_directory.locked(directory) if workers.is_chief else nullcontext():
+        snapshot = None
+        if workers.is_chief:
+            if mirror is not None and config.resume:
+                saving.fetch_from_mirror(mirror, checkpoints, console.say)
+            snapshot = run_directory.newest_snapshot(directory, config.resume, console.say)
+        snapshot = workers.snapshot_of_chief(snapshot)
+        strategy = strategies.strategy_named(config.strategy, workers)
         with strategy.scope():
-            task = training_task.build_task(config, strategy.num_replicas_in_sync, console)
+            task = training_task.build_task(config, strategy.num_replicas_in_sync, console, workers)
+        workers.check_same(task.experiment, "start all workers with the same flags, images and labels")
         if snapshot is not None:
             training_task.check_snapshot(snapshot, task, config, console)
         flags = dataclasses.asdict(config)
-        run_directory.write_config(directory, {"flags": flags, "experiment": task.experiment, "machine": task.machine})
+        if workers.is_chief:
+            run_directory.write_config(
+                directory, {"flags": flags, "experiment": task.experiment, "machine": task.machine}
+            )
         saver = saving.Saver(checkpoints, save_every, mirror, console.say)
-        return train(task, directory, saver, snapshot, config, console, strategy)
+        return train(task, directory, saver, snapshot, config, console, strategy, workers)
 
 
-def train(task, directory, saver, snapshot, config, console, strategy) -> dict:
+def train(task, directory, saver, snapshot, config, console, strategy, workers) -> dict:
     """Runs the trainer, writes model.keras and returns the figures."""
     from tfpipeline.trainer import Trainer
 
     start = time.monotonic()
-    trainer = Trainer(task, directory, saver, console=console, strategy=strategy)
+    trainer = Trainer(task, directory, saver, console=console, strategy=strategy, workers=workers)
     history = trainer.run(snapshot)
     trainer.finish()
-    write_model(task.model, directory / "model.keras")
+    if workers.is_chief:
+        write_model(task.model, directory / "model.keras")
     told = next((row for row in history if row["step"] == trainer.best_step), history[-1])
     names = ("validation_top1", "validation_top5", "agreement_top1", "agreement_top5", "kl_nats")
     names += ("teacher_top1", "relative_top1")

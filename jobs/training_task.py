@@ -13,6 +13,7 @@ from jobs import training_data
 from jobs.image_flags import open_images
 from tfpipeline import augment, evaluation, mixing, order, run_directory
 from tfpipeline.errors import FlagError, UserError
+from tfpipeline.workers import ALONE
 
 # Where the run is and how it is told: nothing of this changes a bit of the result. What is read counts by its hash.
 NOT_THE_EXPERIMENT = frozenset(
@@ -26,13 +27,14 @@ NOT_THE_EXPERIMENT = frozenset(
 LENGTHLESS_SCHEDULES = ("constant", "restarts", "cyclical")  # Their first epochs do not depend on how many there are.
 
 
-def build_task(config, replicas: int, console):
+def build_task(config, replicas: int, console, workers=ALONE):
     """The network, its data and its optimizer, all seeded: a tfpipeline.trainer.Task.
 
     Args:
         config: a jobs.train.Config.
         replicas: how many devices share each batch.
         console: where notes go.
+        workers: the processes that train together, a tfpipeline.workers.Workers; this one gets its part of each batch.
 
     Raises:
         UserError: a flag does not go with another or with what is read.
@@ -48,12 +50,14 @@ def build_task(config, replicas: int, console):
         validation = open_validation(config, data, console)
     else:
         validation = data = training_data.first_images(data, config.overfit)
-    check_goes_together(config, validation, replicas)
+    check_goes_together(config, validation)
     targets = training_data.targets_of(data, config.truth_weight)
     targets |= training_data.weights_of(targets, config.confidence_threshold, config.class_balance, console)
     change = None if changes == "none" else augment.parse(changes, len(data.images), data.views)
     mix = None if config.overfit is not None else mixing.parse(config.mix)
     batch_size = config.batch_size if config.overfit is None else min(config.batch_size, config.overfit)
+    if batch_size % replicas:
+        raise FlagError(f"--batch-size {batch_size} cannot be shared evenly by {replicas} devices")
     steps_per_epoch = order.steps_per_epoch(batch_size, len(data.images))
     options = networks.parse_options(config.network, config.network_options)
     model = networks.build(config.network, data.images.shape[1:], data.classes, **options)
@@ -65,15 +69,24 @@ def build_task(config, replicas: int, console):
             build_loss(config) if mix is None else mixing.loss_of_pairs(build_loss(config)), model, config
         ),
         batches_from=lambda step: batches.training_batches(
-            data.images, targets, batch_size, config.seed, step, change, mix, max(len(data.views), 1)
+            data.images,
+            targets,
+            batch_size,
+            config.seed,
+            step,
+            change,
+            mix,
+            views=max(len(data.views), 1),
+            worker=workers.number,
+            workers=workers.count,
         ),
         steps_per_epoch=steps_per_epoch,
         epochs=config.epochs,
         evaluate=None if validation is None else functools.partial(evaluate, model, validation),
-        callbacks=build_callbacks(config),
+        callbacks=build_callbacks(config, workers.is_chief),
         monitor=config.monitor if config.best else None,
         experiment=experiment,
-        machine=machine(),
+        machine=machine() | {"workers": workers.count},
     )
 
 
@@ -139,26 +152,26 @@ def with_penalty(loss, model, config):
     return lambda logits, batch: loss(logits, batch) + schedules.l2_penalty(model, config.l2)
 
 
-def build_callbacks(config) -> list:
-    """Keras's callbacks that the flags ask for."""
+def build_callbacks(config, is_chief: bool) -> list:
+    """Keras's callbacks that the flags ask for; what only writes is left to the chief."""
     import keras
 
     callbacks, run = [], pathlib.Path(config.run)
     if config.patience is not None:
         mode = "min" if config.monitor == "loss" else "max"
         callbacks.append(keras.callbacks.EarlyStopping(config.monitor, patience=config.patience, mode=mode))
-    if config.tensorboard:
+    if config.tensorboard and is_chief:
         if importlib.util.find_spec("tensorboard") is None:
             raise UserError("--tensorboard needs a package: pip install -r requirements-extras.txt, or leave it out")
         callbacks.append(keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False))
-    if config.profile:
+    if config.profile and is_chief:
         from tfpipeline.profiling import ProfileSteps
 
         callbacks.append(ProfileSteps(run / "profile"))
     return callbacks
 
 
-def check_goes_together(config, validation, replicas) -> None:
+def check_goes_together(config, validation) -> None:
     """Checks flags against each other.
 
     Raises:
@@ -174,8 +187,6 @@ def check_goes_together(config, validation, replicas) -> None:
         raise FlagError(f"{name} is about a teacher's answers, and --labels truth has none; leave one of them out")
     if config.targets == "hard" and config.temperature != 1:
         raise FlagError(f"--temperature {config.temperature} has no meaning with --targets hard; leave one of them out")
-    if config.batch_size % replicas:
-        raise FlagError(f"--batch-size {config.batch_size} cannot be shared evenly by {replicas} devices")
 
 
 def build_loss(config):

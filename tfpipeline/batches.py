@@ -8,7 +8,6 @@ import tensorflow as tf
 from tfpipeline import mixing, order, replay
 
 PARALLEL_BATCHES = 2
-LAST_STEP = 2**62
 
 
 def training_batches(
@@ -20,6 +19,8 @@ def training_batches(
     augment: Callable | None = None,
     mix: Callable | None = None,
     views: int = 1,
+    worker: int = 0,
+    workers: int = 1,
 ) -> tf.data.Dataset:
     """The endless batches of a training run, from any step on.
 
@@ -35,19 +36,25 @@ def training_batches(
         mix: (images, random) -> (images, partner, own_weight), as in tfpipeline/mixing.py.
         views: how many views of each image the targets tell apart; each sample gets those of the view that
             `replay.drawn` draws for it, and `augment` shows that view.
+        worker: which of the workers this is, 0..workers-1.
+        workers: how many share each batch evenly; the rows of all, one worker after the other, are the batch of one.
 
     Returns:
-        A dataset of dicts: "index" int64 (B,), "images" uint8 (B, H, W, C), and every target (B, ...);
-        with `mix` also "own_weight" float32 (B,) and every target of the partners as "partner_" and its name.
+        A dataset of dicts: "index" int64 (B/workers,), "images" uint8 (B/workers, H, W, C), and every target
+        (B/workers, ...); with `mix` also "own_weight" float32 (B/workers,) and every target of the partners as
+        "partner_" and its name.
 
     Raises:
         UserError: when there are fewer images than one batch needs.
     """
+    part = slice(worker * batch_size // workers, (worker + 1) * batch_size // workers)
     count = len(images)
     epoch_steps = order.steps_per_epoch(batch_size, count)
 
     def batch_at(step):
         index = order.indices_at(seed, int(step), batch_size, count)
+        if mix is None:  # Then nothing of a sample depends on the other samples.
+            index = index[part]
         counters = step // epoch_steps * count + index
         rows = index if views == 1 else index * views + replay.drawn(seed, counters, views)
         pixels = images[index]
@@ -57,14 +64,15 @@ def training_batches(
             return _gathered(index, pixels, targets, rows)
         pixels, partner, own_weight = mix(pixels, mixing.random_of_step(seed, int(step)))
         of_partners = [array[rows[partner]] for array in targets.values()]
-        return [*_gathered(index, pixels, targets, rows), own_weight, *of_partners]
+        return [array[part] for array in (*_gathered(index, pixels, targets, rows), own_weight, *of_partners)]
 
     known = targets
     if mix is not None:
         partners = {mixing.PARTNER + name: array for name, array in targets.items()}
         known = {**targets, mixing.OWN_WEIGHT: np.empty(0, np.float32), **partners}
-    steps = tf.data.Dataset.range(first_step, LAST_STEP)
-    return _mapped(steps, batch_at, batch_size, images, known)
+    # Of batches without an end, workers need not ask one another at every step whether there is one more.
+    steps = tf.data.Dataset.counter(first_step)
+    return _mapped(steps, batch_at, batch_size // workers, images, known)
 
 
 def evaluation_batches(images: np.ndarray, targets: dict[str, np.ndarray], batch_size: int) -> tf.data.Dataset:

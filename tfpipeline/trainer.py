@@ -14,10 +14,12 @@ import keras
 import tensorflow as tf
 
 from tfpipeline import checkpoint, run_directory, training_state
-from tfpipeline.errors import UserError
+from tfpipeline.errors import Stopped, UserError
 from tfpipeline.progress import SILENT, Console
 from tfpipeline.saving import Saver
+from tfpipeline.steps import compiled_steps, distributed_batches
 from tfpipeline.stopping import StopRequest
+from tfpipeline.workers import ALONE, Workers
 
 SECONDS_PER_CALL = 0.5
 MOST_STEPS_PER_CALL = 64
@@ -31,7 +33,8 @@ class Task:
         model: keras.Model, images -> logits.
         optimizer: a keras optimizer.
         loss: (logits, batch) -> the loss of each sample, (B,).
-        batches_from: step -> tf.data.Dataset of the endless batches from this step on, dicts with "images".
+        batches_from: step -> tf.data.Dataset of the endless batches from this step on, dicts with "images"; of several
+            workers each has its own part of every batch.
         steps_per_epoch: number of steps in an epoch.
         epochs: number of epochs.
         evaluate: () -> figures by name, called at the end of an epoch; or None.
@@ -59,13 +62,15 @@ class Trainer:
 
     Args:
         task: what is to be learned.
-        directory: the run directory; the caller holds its lock.
+        directory: the run directory; the caller holds its lock where it is the chief's.
         saver: of its checkpoints.
         most_steps_per_call: steps that one call of the compiled function takes at most; the result does not depend
             on it.
         console: where to report.
         strategy: in whose scope model and optimizer were made; the default one if None. Its replicas share each batch
             evenly.
+        workers: the processes that train together. The chief evaluates, saves, and decides when; the others follow,
+            and write nothing.
     """
 
     def __init__(
@@ -76,11 +81,12 @@ class Trainer:
         most_steps_per_call: int = MOST_STEPS_PER_CALL,
         console: Console = SILENT,
         strategy: tf.distribute.Strategy | None = None,
+        workers: Workers = ALONE,
     ):
         self.task, self.directory, self.saver, self.console = task, directory, saver, console
         self.step, self.loss_sum, self.history = 0, 0.0, []
         self.steps_taken, self.seconds_in_steps = 0, 0.0
-        self._strategy = strategy or tf.distribute.get_strategy()
+        self._strategy, self._workers = strategy or tf.distribute.get_strategy(), workers
         with self._strategy.scope():
             task.optimizer.build(task.model.trainable_variables)
             task.model.compile(optimizer=task.optimizer)
@@ -89,7 +95,7 @@ class Trainer:
             list(task.callbacks), model=task.model, epochs=task.epochs, steps=task.steps_per_epoch, verbose=0
         )
         self._most_steps_per_call = 1 if any(map(_watches_steps, task.callbacks)) else most_steps_per_call
-        self._take_steps = _compiled_steps(task, self._strategy)
+        self._take_steps = compiled_steps(task, self._strategy)
         self._saved = self._batches = None
 
     def run(self, snapshot: checkpoint.Snapshot | None = None) -> list[dict]:
@@ -103,13 +109,14 @@ class Trainer:
 
         Raises:
             Stopped: SIGTERM or SIGINT came, and the state is saved.
-            UserError: the loss is not finite; names the last good checkpoint. Or the snapshot does not fit.
+            UserError: the loss is not finite; names the last good checkpoint. Or the snapshot does not fit, or
+                another worker is gone.
         """
         self._callbacks.on_train_begin()
         if snapshot is not None:
             self._restore(snapshot)
         with StopRequest() as stop, self._bar() as advance:
-            self._batches = iter(self._strategy.experimental_distribute_dataset(self.task.batches_from(self.step)))
+            self._batches = iter(distributed_batches(self.task.batches_from(self.step), self._strategy))
             try:
                 self._train(stop, advance)
             finally:
@@ -155,41 +162,49 @@ class Trainer:
             self._callbacks.on_epoch_begin(len(self.history))
             self._take_epoch(epoch_start, stop, advance)
             self._close_epoch()
-            self._raise_if_stopped(stop)
+            self._stop_if_requested(stop)
 
     def _take_epoch(self, epoch_start, stop, advance):
         epoch_end, steps_per_call = epoch_start + self.task.steps_per_epoch, 1
         while self.step < epoch_end:
             start = time.monotonic()
             steps = self.saver.steps_until_due(self.step, min(steps_per_call, epoch_end - self.step))
+            steps = self._workers.of_chief(steps)
             self._advance(steps)
             seconds = time.monotonic() - start
             self.steps_taken, self.seconds_in_steps = self.steps_taken + steps, self.seconds_in_steps + seconds
             advance(steps, loss=f"{self.loss_sum / (self.step - epoch_start):.4f}")
             if seconds < SECONDS_PER_CALL / 2:
                 steps_per_call = min(2 * steps_per_call, self._most_steps_per_call)
-            if stop.requested or (self.saver.is_due(self.step) and self.step < epoch_end):
+            if self.saver.is_due(self.step) and self.step < epoch_end:
                 self._save()
-            self._raise_if_stopped(stop)
+            self._stop_if_requested(stop)
 
     def _load_best(self):
+        snapshot = self._workers.snapshot_of_chief(self._best_snapshot() if self._workers.is_chief else None)
+        training_state.assign(self._variables, {name: snapshot.arrays[name] for name in self._variables})
+        self.console.say(f"the best epoch is that of step {self.best_step}")
+
+    def _best_snapshot(self):
         for path in checkpoint.newest_first(self.directory / run_directory.CHECKPOINTS):
             if checkpoint.step_of(path) == self.best_step:
                 try:
-                    arrays = checkpoint.load(path).arrays
+                    return checkpoint.load(path)
                 except checkpoint.DamagedCheckpoint as error:
                     self.console.say(f"passing over the damaged checkpoint {path}: {error}")
-                    continue
-                training_state.assign(self._variables, {name: arrays[name] for name in self._variables})
-                self.console.say(f"the best epoch is that of step {self.best_step}")
-                return
         raise UserError(
             f"the checkpoint of the best epoch, step {self.best_step}, is not whole in {self.directory}; "
             "bring back a copy, or train again in another --run"
         )
 
-    def _raise_if_stopped(self, stop):
-        stop.raise_if_requested(f"step {self.step} of {self._total_steps} is saved in {self.directory} for --resume")
+    def _stop_if_requested(self, stop):
+        """Saves and ends the work when a signal has come to any worker; all of them hear of it after the same step."""
+        if any(self._workers.exchange(stop.requested)):
+            self._save()
+            raise Stopped(
+                f"stopped by {stop.signal_name or 'a signal to another worker'}; step {self.step} of "
+                f"{self._total_steps} is saved in {self.directory} for --resume; run the same command again to go on"
+            )
 
     def _advance(self, steps):
         """Takes so many steps; the sum of their losses is formed in their order, however they are split into calls."""
@@ -205,12 +220,12 @@ class Trainer:
     def _refuse(self, reason):
         found = checkpoint.newest_first(self.directory / run_directory.CHECKPOINTS)
         last = f"the last good checkpoint is {found[0]}" if found else "there is no checkpoint yet"
+        last = self._workers.of_chief(last)
         raise UserError(f"{reason}; {last}; begin another --run with a lower --learning-rate or with --clip-norm")
 
     def _close_epoch(self):
         epoch = len(self.history)
-        with training_state.averaged_weights(self.task.model, self.task.optimizer):
-            figures = self.task.evaluate() if self.task.evaluate else {}
+        figures = self._workers.of_chief(self._evaluated())
         row = {
             "epoch": epoch + 1,
             "step": self.step,
@@ -222,12 +237,26 @@ class Trainer:
         self.loss_sum = 0.0
         self._callbacks.on_epoch_end(epoch, {name: value for name, value in row.items() if value is not None})
         self._save()
-        run_directory.write_history(self.directory, self.history)
+        self._write_history()
         words = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if isinstance(value, float))
         self.console.say(f"epoch {epoch + 1} of {self.task.epochs}: {words}")
 
+    def _evaluated(self):
+        """The figures at the end of an epoch; {} where another worker sees to them."""
+        if self._workers.count > 1:
+            weights = {f"the weights after step {self.step}": self.weights_sha256()}
+            self._workers.check_same(weights, "use machines of one kind, and go on with --resume")
+        if self.task.evaluate is None or not self._workers.is_chief:
+            return {}
+        with training_state.averaged_weights(self.task.model, self.task.optimizer):
+            return self.task.evaluate()
+
+    def _write_history(self):
+        if self._workers.is_chief:
+            run_directory.write_history(self.directory, self.history)
+
     def _save(self):
-        if self._saved == (self.step, len(self.history)):
+        if not self._workers.is_chief or self._saved == (self.step, len(self.history)):
             return
         plain, arrays = training_state.state_of_callbacks(self.task.callbacks)
         state = {
@@ -251,7 +280,7 @@ class Trainer:
         self.history = list(snapshot.state["history"])
         self.task.model.stop_training = snapshot.state["stopped_by_callback"]
         self._saved = (self.step, len(self.history))
-        run_directory.write_history(self.directory, self.history)
+        self._write_history()
         self.console.say(f"going on at step {self.step} of {self._total_steps} from {snapshot.path}")
 
     @property
@@ -260,33 +289,6 @@ class Trainer:
 
     def _bar(self):
         return self.console.bar("training", self._total_steps, "step", self.step)
-
-
-def _compiled_steps(task, strategy):
-    """A function (iterator, number of steps) -> their losses; one compiled graph for any number.
-
-    Each replica takes its part of the batch; its gradients are summed, so its loss counts by the whole batch.
-    """
-    replicas = strategy.num_replicas_in_sync
-
-    def take_step(batch):
-        with tf.GradientTape() as tape:
-            losses = task.loss(task.model(batch["images"], training=True), batch)
-            regularization = tf.add_n([tf.zeros(()), *task.model.losses])
-            loss = (tf.reduce_mean(losses) + regularization) / replicas
-        variables = task.model.trainable_variables
-        task.optimizer.apply(tape.gradient(loss, variables), variables)
-        return loss
-
-    @tf.function
-    def take_steps(batches, steps):
-        losses = tf.TensorArray(tf.float32, size=steps)
-        for number in tf.range(steps):
-            of_replicas = strategy.run(take_step, args=(next(batches),))
-            losses = losses.write(number, strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None))
-        return losses.stack()
-
-    return take_steps
 
 
 def _watches_steps(callback):

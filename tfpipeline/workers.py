@@ -1,0 +1,202 @@
+"""How processes that train together agree on plain values, over connections of their own.
+
+Gradients travel on TensorFlow's connections. What decides the course of the training (the snapshot to go on from, the
+number of steps, a request to stop) travels here, as lines of JSON between the chief, worker 0, and every other worker.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import socket
+import tempfile
+from collections.abc import Mapping
+
+from tfpipeline import checkpoint
+from tfpipeline.cluster import Cluster
+from tfpipeline.errors import Stopped, UserError
+
+# With these a machine that vanished is missed after 30 seconds; a process that ends is missed at once.
+_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+
+
+class Gone(UserError):
+    """A worker has ended without a word."""
+
+    def __init__(self, peer: str):
+        super().__init__(f"{peer} is gone; see what it said last, and start all workers again with --resume")
+
+
+class Connection:
+    """Lines of JSON, and bytes, to and from another process.
+
+    Args:
+        connected: a TCP socket; closed with the connection.
+        peer: who is at its other end, for the person at the terminal.
+        seconds: how long to wait for the peer before it counts as gone; None as long as its machine answers.
+    """
+
+    def __init__(self, connected: socket.socket, peer: str, seconds: float | None = None):
+        self.peer, self._socket = peer, connected
+        connected.settimeout(seconds)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):  # macOS names one of them otherwise, and keeps its default.
+                connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        self._file = connected.makefile("rwb")
+
+    def wait_for(self, seconds: float | None) -> None:
+        """Sets how long to wait for the peer from now on."""
+        self._socket.settimeout(seconds)
+
+    def send(self, value) -> None:
+        """Sends a value, for JSON; raises Gone."""
+        self._write(json.dumps({"value": value}).encode() + b"\n")
+
+    def send_failure(self, reason: str) -> None:
+        """Makes the peer's next `receive` fail; one that is gone needs no reason."""
+        with contextlib.suppress(Gone):
+            self._write(json.dumps({"failure": reason}).encode() + b"\n")
+
+    def receive(self):
+        """The value that the peer sent; raises Gone, or UserError with the reason that `send_failure` gave."""
+        try:
+            message = json.loads(self._file.readline())
+            if "failure" not in message:
+                return message["value"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise Gone(self.peer) from error
+        raise UserError(f"{self.peer} failed: {message['failure']}")
+
+    def send_bytes(self, content: bytes) -> None:
+        """Sends bytes; raises Gone."""
+        self.send(len(content))
+        self._write(content)
+
+    def receive_bytes(self) -> bytes:
+        """The bytes that the peer sent; raises as `receive` does."""
+        count = self.receive()
+        try:
+            content = self._file.read(count)
+        except OSError as error:
+            raise Gone(self.peer) from error
+        if len(content) < count:
+            raise Gone(self.peer)
+        return content
+
+    def close(self) -> None:
+        """Ends the connection."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self._socket.close()
+
+    def _write(self, content):
+        try:
+            self._file.write(content)
+            self._file.flush()
+        except OSError as error:
+            raise Gone(self.peer) from error
+
+
+class Workers:
+    """The processes that train together, as one of them sees them.
+
+    As a context it tells the others why this process fails, and at a good end waits for all of them.
+
+    Args:
+        cluster: who they are.
+        connections: of the chief to each other worker, of another worker to the chief, by number.
+    """
+
+    def __init__(self, cluster: Cluster | None = None, connections: Mapping[int, Connection] | None = None):
+        self.cluster, self._connections = cluster or Cluster(), dict(connections or {})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, _kind, error, _trace):
+        try:
+            if error is None or isinstance(error, Stopped):
+                self.exchange(None)
+            elif isinstance(error, UserError):
+                for connection in self._connections.values():
+                    connection.send_failure(str(error))
+        finally:
+            for connection in self._connections.values():
+                connection.close()
+
+    @property
+    def count(self) -> int:
+        """How many processes train together."""
+        return len(self.cluster.addresses)
+
+    @property
+    def number(self) -> int:
+        """Which of them this process is."""
+        return self.cluster.number
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the run directory, and decides where all must agree."""
+        return self.number == 0
+
+    def exchange(self, value) -> list:
+        """What every worker gave, by number, as JSON gives it back; comes when all of them have called it.
+
+        Args:
+            value: for JSON.
+
+        Raises:
+            UserError: a worker is gone or failed.
+        """
+        if not self.is_chief:
+            self._connections[0].send(value)
+            return self._connections[0].receive()
+        values = [json.loads(json.dumps(value)), *(self._connections[number].receive() for number in range(1, self.count))]
+        for connection in self._connections.values():
+            connection.send(values)
+        return values
+
+    def of_chief(self, value):
+        """What the chief gave; argument and errors are those of `exchange`."""
+        return self.exchange(value)[0]
+
+    def check_same(self, values: dict, advice: str) -> None:
+        """Checks that all workers have the chief's values.
+
+        Args:
+            values: for JSON, by name.
+            advice: what to do where they have not.
+
+        Raises:
+            UserError: names a worker and what differs, in every worker.
+        """
+        of_chief, *others = self.exchange(values)
+        for number, theirs in enumerate(others, 1):
+            if names := [name for name in {**of_chief, **theirs} if of_chief.get(name) != theirs.get(name)]:
+                raise UserError(f"{self.cluster.name(number)} differs from the chief in {', '.join(names)}; {advice}")
+
+    def snapshot_of_chief(self, snapshot: checkpoint.Snapshot | None) -> checkpoint.Snapshot | None:
+        """The chief's snapshot, verified again: other workers need not see its run directory.
+
+        Args:
+            snapshot: the chief's, or None; that of another worker does not count.
+
+        Raises:
+            UserError: a worker is gone or failed.
+        """
+        path = self.of_chief(None if snapshot is None else str(snapshot.path))
+        if path is None:
+            return None
+        if self.is_chief:
+            for connection in self._connections.values():
+                connection.send_bytes(snapshot.path.read_bytes())
+            return snapshot
+        with tempfile.TemporaryDirectory() as directory:
+            copy = pathlib.Path(directory) / pathlib.Path(path).name
+            copy.write_bytes(self._connections[0].receive_bytes())
+            return dataclasses.replace(checkpoint.load(copy), path=pathlib.Path(path))
+
+
+ALONE = Workers()
