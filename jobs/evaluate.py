@@ -15,7 +15,8 @@ from tfpipeline.errors import UserError
 
 EXAMPLE = "python -m jobs.evaluate --run runs/shapes --images shapes --split valid --labels runs/labels-valid"
 MOST_MISTAKES = 32
-MOST_CLASSES_IN_PICTURE = 200
+MOST_CLASSES_IN_PICTURE = 40
+MOST_CONFUSIONS = 30
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,10 +51,12 @@ def run(config: Config) -> dict:
     out = pathlib.Path(config.out or pathlib.Path(config.run) / "evaluation")
     out.mkdir(parents=True, exist_ok=True)
     known = (truth >= 0).any()
-    reference = truth if known else teacher_top
+    reference, source = (truth, "truth") if known else (teacher_top, "teacher")
     if reference is not None:
         names = class_names(store, classes, spec)
-        write_pictures(out, store.images, answers, reference, names, "truth" if known else "teacher")
+        write_mistakes(out / "mistakes.png", store.images, answers, truth, teacher, names)
+        write_reliability(out / "reliability.png", answers, reference, source)
+        write_confusion(out / "confusion.png", answers, reference, names, source)
         write_per_class(out / "per_class.csv", answers, reference, names)
     figures = evaluation.figures(answers, truth, teacher_top)
     print_table(figures)
@@ -143,49 +146,90 @@ def class_names(store, count: int, spec=None) -> list[str]:
     return [name.split(",")[0] for _, name in store.classes]
 
 
-def confusion(answers, reference, classes: int) -> np.ndarray:
-    """int64 (K, K): how often images of the row's class were answered with the column's."""
+def confusions(answers, reference, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every pair of classes that occurs: (reference, answer, number of images), int64 each, the most frequent first."""
     known = reference >= 0
-    pairs = reference[known].astype(np.int64) * classes + answers.top[known, 0]
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    pairs, images = np.unique(reference[known].astype(np.int64) * classes + answers.top[known, 0], return_counts=True)
+    order = np.argsort(-images, kind="stable")
+    return *np.divmod(pairs[order], classes), images[order]
 
 
-def write_pictures(out, images, answers, reference, names, source) -> None:
-    """Writes confusion.png, reliability.png and mistakes.png: the most confident wrong answers."""
+def write_mistakes(path, images, answers, truth, teacher, names) -> None:
+    """Writes the most confident wrong answers with the truth, or where it is not known the teacher's; none, no file.
+
+    Args:
+        path: the png.
+        images: uint8 (N, H, W, 3).
+        answers: the student's.
+        truth: int32 (N,), -1 where unknown.
+        teacher: its answers as in `training_data.Data.answers`, or None.
+        names: of the classes.
+    """
+    from tfpipeline import pictures
+
+    known = (truth >= 0).any()
+    reference = truth if known else teacher["top_k"][:, 0]
+    wrong = np.flatnonzero((reference >= 0) & (answers.top[:, 0] != reference))
+    worst = wrong[np.argsort(-answers.probability[wrong], kind="stable")][:MOST_MISTAKES].tolist()
+    if not worst:
+        return
+
+    def caption(i):
+        lines = [names[truth[i]]] if known else []
+        if teacher is not None:
+            lines.append(f"T {np.exp(teacher['log_probs'][i, 0]):.0%} {names[teacher['top_k'][i, 0]]}")
+        return "\n".join([*lines, f"S {answers.probability[i]:.0%} {names[answers.top[i, 0]]}"])
+
+    those = [*(["truth"] if known else []), *(["teacher (T)"] if teacher is not None else []), "student (S)"]
+    title = f"the student's most confident mistakes: {', '.join(those)}"
+    pictures.save(pictures.contact_sheet(images[worst], [caption(i) for i in worst], title=title), path)
+
+
+def write_reliability(path, answers, reference, source) -> None:
+    """Writes how often the student is right at each confidence."""
     from tfpipeline import pictures
 
     known = reference >= 0
-    wrong = np.flatnonzero(known & (answers.top[:, 0] != reference))
-    worst = wrong[np.argsort(-answers.probability[wrong], kind="stable")][:MOST_MISTAKES]
-    if len(worst):
-        captions = [
-            f"{names[reference[i]]}\n{names[answers.top[i, 0]]} {answers.probability[i]:.0%}" for i in worst.tolist()
-        ]
-        title = f"the most confident mistakes: {source} above, the network's answer below"
-        pictures.save(pictures.contact_sheet(images[worst], captions, title=title), out / "mistakes.png")
     correct = answers.top[known, 0] == reference[known]
-    diagram = pictures.reliability_diagram(answers.probability[known], correct, title=f"against the {source}")
-    pictures.save(diagram, out / "reliability.png")
+    pictures.save(
+        pictures.reliability_diagram(answers.probability[known], correct, title=f"against the {source}"), path
+    )
+
+
+def write_confusion(path, answers, reference, names, source) -> None:
+    """Writes the confusion matrix; of many classes the most frequent confusions alone."""
+    from tfpipeline import pictures
+
+    row, column, images = confusions(answers, reference, len(names))
+    right = images[row == column].sum() / images.sum()
+    title = f"{right:.1%} of {images.sum():,} images are answered as the {source} says"
     if len(names) <= MOST_CLASSES_IN_PICTURE:
-        matrix = confusion(answers, reference, len(names))
-        pictures.save(pictures.confusion_matrix(matrix, names, f"against the {source}"), out / "confusion.png")
+        matrix = np.zeros((len(names), len(names)), np.int64)
+        matrix[row, column] = images
+        pictures.save(pictures.confusion_matrix(matrix, names, title, source), path)
+        return
+    of_class = np.bincount(row, images, len(names))
+    wrong = np.flatnonzero(row != column)[:MOST_CONFUSIONS]
+    most = [(names[row[i]], names[column[i]], int(images[i]), images[i] / of_class[row[i]]) for i in wrong]
+    pictures.save(pictures.frequent_confusions(most, f"{title}\nthe most frequent others: {source} → answer"), path)
 
 
 def write_per_class(path, answers, reference, names) -> None:
     """Writes a csv: class, name, images, right, top1, and what it is most often mistaken for."""
     from tfpipeline import durable
 
-    matrix = confusion(answers, reference, len(names))
+    row, column, images = confusions(answers, reference, len(names))
+    of_class = np.bincount(row, images, len(names)).astype(int)
+    right = np.bincount(row[row == column], images[row == column], len(names)).astype(int)
+    mistaken = {}
+    for i in np.flatnonzero(row != column).tolist():
+        mistaken.setdefault(int(row[i]), (names[column[i]], int(images[i])))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["class_index", "name", "images", "right", "top1", "mistaken_for", "mistakes"])
-    for index, row in enumerate(matrix):
-        images, right = int(row.sum()), int(row[index])
-        others = row.copy()
-        others[index] = 0
-        most = int(others.argmax())
-        mistaken = (names[most], int(others[most])) if others[most] else ("", 0)
-        table.writerow([index, names[index], images, right, f"{right / images:.4f}" if images else "", *mistaken])
+    for index, name in enumerate(names):
+        top1 = f"{right[index] / of_class[index]:.4f}" if of_class[index] else ""
+        table.writerow([index, name, of_class[index], right[index], top1, *mistaken.get(index, ("", 0))])
     durable.write_file(path, text.getvalue().encode())
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jobs import evaluate, report, train
+from tfpipeline import evaluation, pictures
 from tfpipeline.errors import UserError
 from tfpipeline.progress import SILENT
 
@@ -60,12 +61,51 @@ def test_tables_and_pictures_are_written(trained, tmp_path):
     assert sum(int(row["right"]) for row in rows) == round(30 * figures["top1"])
 
 
-def test_the_confusion_matrix_counts_pairs():
-    from tfpipeline.evaluation import Answers
+def answers_of(top):
+    return evaluation.Answers(np.array(top)[:, None], np.linspace(0.9, 0.5, len(top), dtype=np.float32))
 
-    answers = Answers(np.array([[1, 0], [1, 0], [0, 1], [2, 0]]), np.ones(4))
-    counted = evaluate.confusion(answers, np.array([0, 1, 1, -1]), 3)
-    np.testing.assert_array_equal(counted, [[0, 1, 0], [1, 1, 0], [0, 0, 0]])
+
+def test_confusions_count_pairs_the_most_frequent_first():
+    row, column, images = evaluate.confusions(answers_of([1, 1, 0, 2, 1]), np.array([0, 1, 1, -1, 0]), 3)
+    assert list(zip(row.tolist(), column.tolist(), images.tolist(), strict=True)) == [(0, 1, 2), (1, 0, 1), (1, 1, 1)]
+
+
+def test_the_table_counts_each_class_and_names_its_most_frequent_mistake(tmp_path):
+    top, truth = [0, 1, 1, 2, 2, 0], np.array([0, 0, 0, 0, 2, -1])
+    evaluate.write_per_class(tmp_path / "table.csv", answers_of(top), truth, ["a", "b", "c"])
+    assert (tmp_path / "table.csv").read_text().splitlines()[1:] == [
+        "0,a,4,1,0.2500,b,2",
+        "1,b,0,0,,,0",
+        "2,c,1,1,1.0000,,0",
+    ]
+
+
+def test_of_many_classes_the_most_frequent_confusions_are_shown(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "save", lambda figure, _path: drawn.append(figure))
+    truth = np.repeat([3, 5, 999], [4, 2, 1])
+    names = [f"class {index}" for index in range(1000)]
+    evaluate.write_confusion(tmp_path, answers_of([7, 7, 7, 3, 5, 3, 7]), truth, names, "truth")
+    (axis,) = drawn[0].axes
+    assert axis.get_title().startswith("28.6% of 7 images are answered as the truth says")
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels == ["class 3 → class 7", "class 5 → class 3", "class 999 → class 7"]
+    assert [bar.get_width() for bar in axis.patches] == [3, 1, 1]
+    assert {"3 (75%)", "1 (50%)", "1 (100%)"} == {text.get_text() for text in axis.texts}
+
+
+def test_mistakes_are_shown_with_the_truth_the_teacher_and_the_student(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "save", lambda figure, _path: drawn.append(figure))
+    images = np.zeros((3, 4, 4, 3), np.uint8)
+    teacher = {"top_k": np.array([[1], [0], [0]]), "log_probs": np.log([[0.75], [0.5], [0.25]])}
+    for truth, expected in (
+        ([0, 0, 1], ["ant\nT 75% bee\nS 90% bee", "bee\nT 25% ant\nS 50% ant"]),
+        ([-1, -1, -1], ["T 50% ant\nS 70% bee"]),
+    ):
+        answers = answers_of([1, 0 if truth[0] == 0 else 1, 0])
+        evaluate.write_mistakes(tmp_path, images, answers, np.array(truth), teacher, ["ant", "bee"])
+        assert [axis.texts[0].get_text() for axis in drawn.pop().axes if axis.texts] == expected
 
 
 def test_the_report_is_one_page_with_its_pictures_inside(trained):
