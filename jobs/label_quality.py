@@ -132,7 +132,7 @@ def write_sheet(path, store, chosen, opinions, truth, names, title) -> None:
         return
     captions, colors = [], []
     for i in chosen.tolist():
-        lines = [f"{names[opinion.answers[i]][:14]} {opinion.confidence[i]:.0%}" for opinion in opinions]
+        lines = [f"{opinion.confidence[i]:.0%} {names[opinion.answers[i]]}" for opinion in opinions]
         known = truth is not None and truth[i] >= 0
         captions.append("\n".join([*lines, f"truth: {names[truth[i]]}"] if known else lines))
         right = known and truth[i] == opinions[0].answers[i]

@@ -121,9 +121,9 @@ def caption(sample, names, answers, i) -> tuple[str, str]:
     reference = truth
     if sample.answers is not None:
         teacher = int(sample.teacher_top[i])
-        lines.append(f"T {names[teacher]} {np.exp(sample.answers['log_probs'][i, 0]):.0%}")
+        lines.append(f"T {np.exp(sample.answers['log_probs'][i, 0]):.0%} {names[teacher]}")
         reference = truth if truth >= 0 else teacher
-    lines.append(f"S {names[student]} {answers.probability[i]:.0%}")
+    lines.append(f"S {answers.probability[i]:.0%} {names[student]}")
     color = pictures.PLAIN if reference < 0 else pictures.RIGHT if student == reference else pictures.WRONG
     return "\n".join(lines), color
 

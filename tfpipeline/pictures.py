@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from tfpipeline import durable
 
 INCHES_PER_IMAGE = 1.25
-LETTERS_PER_IMAGE = 23
+LETTERS_PER_IMAGE = 18
 RIGHT, WRONG, PLAIN = "#1a7f37", "#cf222e", "#24292f"
 
 
@@ -128,6 +128,7 @@ def frequent_confusions(confusions, title=None) -> Figure:
     axis.set_yticks(range(len(confusions)), [f"{one} → {other}" for one, other, _, _ in confusions], fontsize=8)
     axis.invert_yaxis()
     axis.margins(x=0.12, y=0.01)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("images (share of the class)")
     axis.set_title(title, fontsize=10)
     return figure
