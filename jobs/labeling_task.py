@@ -1,5 +1,6 @@
 """The task of jobs.label_imagenet64: what its flags make of teachers, ways to enlarge and views."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -29,17 +30,17 @@ def load_experts(config, images, console) -> list:
         strict=True,
     )
     experts = []
-    for place, (spec, range_name, size, classes, interpolation, weight) in enumerate(options):
+    for spec, range_name, size, classes, interpolation, weight in options:
         teacher = restricted(config, teachers.load(spec, range_name, size, classes), images)
-        if interpolation == "auto":
-            interpolation = recommended_interpolation(config, place, teacher, images, console)
-        console.say(f"{teacher.note}; enlarged by {interpolation}")
         experts.append(answers.Expert(teacher, interpolation, weight))
     if any(not label_spec.count_alike(experts[0].teacher, expert.teacher) for expert in experts):
         counts = ", ".join(f"{expert.teacher.name} {expert.teacher.feeding.classes:,}" for expert in experts)
         raise FlagError(
             f"teachers with other classes, or in other orders, cannot answer together ({counts}); label with each alone"
         )
+    experts = with_interpolations(config, experts, images, console)
+    for expert in experts:
+        console.say(f"{expert.teacher.note}; enlarged by {expert.interpolation}")
     return experts
 
 
@@ -52,17 +53,25 @@ def restricted(config, teacher, images):
     return class_subset.restrict(teacher, config.classes, images.classes)
 
 
-def recommended_interpolation(config, place: int, teacher, images, console) -> str:
-    """That of the labels which are there already, else what a sample of the images recommends, without the truth."""
-    from labeling import comparison, label_store
+def with_interpolations(config, experts, images, console) -> list:
+    """The experts, "auto" replaced by what the labels that are there already have, else by what is recommended."""
+    from labeling import comparison, label_store, views
 
+    methods = [expert.interpolation for expert in experts]
+    if comparison.AUTO not in methods:
+        return experts
     out = pathlib.Path(config.out)
+    labeled_by = ()
     if (out / label_store.SPEC_FILE).exists():
         labeled_by = label_store.open_labels(out).spec.teachers
-        if place < len(labeled_by):
-            return labeled_by[place]["interpolation"]
-    pixels = images.images[comparison.sample(len(images), comparison.SAMPLE)]
-    return comparison.recommend(teacher, pixels, config.batch_size, console)
+    if len(labeled_by) == len(experts):
+        there = [teacher["interpolation"] for teacher in labeled_by]
+        methods = [stored if asked == comparison.AUTO else asked for asked, stored in zip(methods, there, strict=True)]
+    else:
+        # The views that are stored apart do not answer together.
+        together = views_of(config, images)[0].split(views.JOIN)
+        methods = comparison.recommend_together(experts, images.images, together, config.batch_size, console)
+    return [dataclasses.replace(expert, interpolation=method) for expert, method in zip(experts, methods, strict=True)]
 
 
 def views_of(config, images) -> tuple[str, ...]:

@@ -14,23 +14,32 @@ information maximization").
 Agreement, with the other interpolations or with the mirrored image, is reported but not followed: the smooth kernels
 resemble each other, so that a vote among the eight is won by the average of them, whichever the teacher prefers.
 docs/results.md has the figures of both kinds.
+
+Where teachers answer together, the same holds for what they answer together: of each one's two best ways, those are
+taken whose combined answers tell most, for views of the images that are to be combined, too.
 """
 
 import collections.abc
 import dataclasses
+import itertools
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from labeling import interpolation
+from labeling import interpolation, views
+from labeling.answers import Expert
+from labeling.answers import log_probs as combined_log_probs
 from labeling.teachers import Teacher
 from tfpipeline.evaluation import TOP, share_in_top
 from tfpipeline.progress import SILENT
 
 # In 60 draws of 256 ImageNet images up to 2 % missed the best by more than a point of top-1; in 60 of 512, none.
 SAMPLE = 512
-DEFAULT = "bilinear"
+# Two ways that are nearly as good are harder to tell apart than the eight.
+SAMPLE_TOGETHER = 1000
+FINALISTS = 2  # ways of each teacher that are tried together with those of the others
+AUTO, DEFAULT = "auto", "bilinear"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,26 +92,83 @@ def sample(count: int, size: int) -> np.ndarray:
     return np.arange(0, count, max(1, -(-count // size)))
 
 
-def recommend(teacher: Teacher, images: np.ndarray, batch_size: int = 64, console=SILENT) -> str:
-    """The interpolation with the highest mutual information of image and answer; no truth is seen.
+def recommended(answers: dict[str, Answers]) -> str:
+    """The method whose answers have the highest mutual information with the images; of equals, DEFAULT."""
+    return ranked(answers)[0]
+
+
+def ranked(answers: dict[str, Answers]) -> list[str]:
+    """The methods, the most informative first; of equals, DEFAULT."""
+    return sorted(answers, key=lambda method: (information(answers[method]), method == DEFAULT), reverse=True)
+
+
+def recommend_together(
+    experts: collections.abc.Sequence[Expert],
+    images: np.ndarray,
+    view_names: collections.abc.Sequence[str] = ("identity",),
+    batch_size: int = 64,
+    console=SILENT,
+) -> list[str]:
+    """The interpolations with which teachers answer best together; no truth is seen.
 
     Args:
-        teacher: the teacher.
-        images: uint8 (N, H, W, 3), the images or `SAMPLE` of them.
+        experts: the teachers with their weights; an interpolation AUTO is to be found, any other is kept.
+        images: uint8 (N, H, W, 3), all of them; samples are looked at.
+        view_names: the views that are combined.
         batch_size: images at a time.
         console: where progress goes.
 
     Returns:
-        One of interpolation.METHODS; DEFAULT where nothing is to be enlarged.
+        One of interpolation.METHODS for each teacher.
     """
-    if images.shape[1:3] == (teacher.size, teacher.size):
-        return DEFAULT
-    return recommended(answer_all(teacher, images, batch_size, console, mirrored=False))
+    few, more = (images[sample(len(images), size)] for size in (SAMPLE, SAMPLE_TOGETHER))
+    choices = []
+    for expert in experts:
+        if expert.interpolation != AUTO:
+            choices.append([expert.interpolation])
+        elif images.shape[1:3] == (expert.teacher.size, expert.teacher.size):
+            choices.append([DEFAULT])
+        else:
+            choices.append(ranked(answer_all(expert.teacher, few, batch_size, console, mirrored=False)))
+    if len(experts) == 1:
+        return choices[0][:1]
+    finalists = [methods[:FINALISTS] for methods in choices]
+    if all(len(methods) == 1 for methods in finalists):
+        return [methods[0] for methods in finalists]
+    return _best_together(experts, finalists, more, view_names, batch_size, console)
 
 
-def recommended(answers: dict[str, Answers]) -> str:
-    """The method whose answers have the highest mutual information with the images; of equals, DEFAULT."""
-    return max(answers, key=lambda method: (information(answers[method]), method == DEFAULT))
+def _best_together(experts, finalists, images, view_names, batch_size, console):
+    """The finalist of each teacher: together, those with the highest mutual information of image and answer."""
+    answered = []
+    total = len(images) * sum(map(len, finalists))
+    with console.bar("comparing them together", total, "image") as advance:
+        for expert, methods in zip(experts, finalists, strict=True):
+            candidates = [dataclasses.replace(expert, interpolation=method) for method in methods]
+            answered.append([_log_probs(each, images, view_names, batch_size, advance) for each in candidates])
+    weights = [expert.weight / sum(other.weight for other in experts) for expert in experts]
+
+    def told(places):
+        chosen = (log_p[place] for log_p, place in zip(answered, places, strict=True))
+        log_p = sum(weight * part for weight, part in zip(weights, chosen, strict=True))
+        log_p -= np.logaddexp.reduce(log_p, axis=1, keepdims=True)
+        p = np.exp(log_p)
+        return entropy_of(p.mean(0)) + np.mean(np.sum(p * log_p, axis=1))
+
+    places = max(itertools.product(*(range(len(methods)) for methods in finalists)), key=told)
+    return [methods[place] for methods, place in zip(finalists, places, strict=True)]
+
+
+def _log_probs(expert, images, view_names, batch_size, advance):
+    """float64 (N, classes): one teacher's answers, combined over the views."""
+    view = views.JOIN.join(view_names)
+    signature = [tf.TensorSpec((None, *images.shape[1:]), tf.uint8)]
+    answer = tf.function(lambda batch: combined_log_probs(batch, [expert], view), input_signature=signature)
+    parts = []
+    for first in range(0, len(images), batch_size):
+        parts.append(answer(tf.constant(images[first : first + batch_size])).numpy().astype(np.float64))
+        advance(len(parts[-1]))
+    return np.concatenate(parts)
 
 
 def answer_all(
@@ -153,8 +219,13 @@ def _answer(log_probs, images, batch_size, mirrored, advance):
 
 def information(answers: Answers) -> float:
     """I(image; answer) in nats, see the head of this file."""
-    p = answers.mean[answers.mean > 0]
-    return float(-np.sum(p * np.log(p)) - answers.entropy.mean())
+    return float(entropy_of(answers.mean) - answers.entropy.mean())
+
+
+def entropy_of(p: np.ndarray) -> float:
+    """-sum_c p_c log p_c in nats, of probabilities (classes,); 0 log 0 = 0."""
+    p = p[p > 0]
+    return float(-np.sum(p * np.log(p)))
 
 
 def figures(

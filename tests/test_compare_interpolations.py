@@ -14,6 +14,7 @@ from tiny_teachers import MeanColors, save_hub_module
 
 from jobs import command, compare_interpolations
 from labeling import comparison, interpolation, teachers
+from labeling.answers import Expert
 from tfpipeline.errors import FlagError
 
 SIZE, CLASSES = 20, 6
@@ -21,6 +22,12 @@ SIZE, CLASSES = 20, 6
 
 def teacher_of(log_probs, size=SIZE):
     return types.SimpleNamespace(name="made", size=size, classes=CLASSES, log_probs=log_probs)
+
+
+def recommended(teacher, images, **options):
+    """What is recommended for a teacher alone."""
+    (method,) = comparison.recommend_together([Expert(teacher, comparison.AUTO)], images, **options)
+    return method
 
 
 def answers_of(probabilities, flipped=None):
@@ -82,7 +89,7 @@ def test_the_recommendation_is_what_the_teacher_is_used_to(used_to):
 
     # "area" enlarges as "nearest" does: which of the two it is cannot be seen.
     same = {"nearest": "nearest", "area": "nearest"}
-    found = comparison.recommend(teacher_of(log_probs), pictures, batch_size=4)
+    found = recommended(teacher_of(log_probs), pictures, batch_size=4)
     assert same.get(found, found) == same.get(used_to, used_to)
 
 
@@ -105,7 +112,51 @@ def test_confidence_in_one_class_is_not_recommended():
 
 def test_images_that_are_not_enlarged_need_no_answers():
     images = np.zeros((2, SIZE, SIZE, 3), np.uint8)
-    assert comparison.recommend(teacher_of(None), images) == "bilinear"
+    assert recommended(teacher_of(None), images) == "bilinear"
+
+
+def sure_of(probability, classes):
+    """Log-probabilities of four images: so sure of the class where one is given, undecided where it is None."""
+    rest = (1 - probability) / 3
+    p = np.array(
+        [np.full(4, 0.25) if index is None else (probability - rest) * np.eye(4)[index] + rest for index in classes]
+    )
+    return np.log(p)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (("auto", "auto"), ["bicubic", "lanczos3"]),
+        (("bilinear", "auto"), ["bilinear", "lanczos5"]),
+        (("bilinear", "lanczos3"), ["bilinear", "lanczos3"]),
+    ],
+)
+def test_teachers_that_answer_together_complete_each_other(monkeypatch, asked, expected):
+    """Alone, the first one tells more with bilinear; with what the second one knows, bicubic tells more."""
+    knows = {
+        ("a", "bilinear"): (0.995, [0, 1, None, None]),
+        ("a", "bicubic"): (0.99, [None, None, 2, 3]),
+        ("b", "lanczos3"): (0.995, [0, 1, None, None]),
+        ("b", "lanczos5"): (0.9, [None, None, 2, 3]),
+    }
+    looked_at = []
+
+    def answer_all(teacher, images, *_, **__):
+        return {
+            method: answers_of(np.exp(sure_of(*knows[name, method]))) for name, method in knows if name == teacher.name
+        }
+
+    def log_probs(images, experts, view):
+        looked_at.append(view)
+        return tf.constant(sure_of(*knows[experts[0].teacher.name, experts[0].interpolation]))
+
+    monkeypatch.setattr(comparison, "answer_all", answer_all)
+    monkeypatch.setattr(comparison, "combined_log_probs", log_probs)
+    experts = [Expert(types.SimpleNamespace(name=name, size=SIZE), way) for name, way in zip("ab", asked, strict=True)]
+    images = np.zeros((4, 6, 6, 3), np.uint8)
+    assert comparison.recommend_together(experts, images, ["identity", "flip"]) == expected
+    assert set(looked_at) <= {"identity+flip"}
 
 
 def test_figures_count_what_a_person_would():
@@ -197,4 +248,4 @@ def test_real_teachers_get_one_of_their_best_from_a_hundred_images(tmp_path, nam
     real = pathlib.Path(os.environ["TFPIPELINE_REAL_DATA"])
     store = image_store.open_or_build(f"archive:{real / 'imagenet64' / 'thousand_64x64.tar'}", cache=tmp_path)
     images = store.images[comparison.sample(len(store), 100)]
-    assert comparison.recommend(teachers.load(str(real / "teachers" / name)), images, batch_size=50) in within_a_point
+    assert recommended(teachers.load(str(real / "teachers" / name)), images, batch_size=50) in within_a_point

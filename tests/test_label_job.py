@@ -371,11 +371,11 @@ def test_auto_takes_the_recommended_interpolation_and_keeps_to_it(place, tmp_pat
     changed = {"interpolation": "auto", "size": 32, "limit": 20, "shard-size": 20, "batch-size": 10}
     asked = []
 
-    def recommend(_teacher, images, *_):
+    def recommend_together(_experts, images, *_):
         asked.append(len(images))
-        return "lanczos3"
+        return ["lanczos3"]
 
-    monkeypatch.setattr(comparison, "recommend", recommend)
+    monkeypatch.setattr(comparison, "recommend_together", recommend_together)
     for labeled in (20, 0):
         assert label_imagenet64.run(config_of(place, tmp_path / "out", **changed))["labeled"] == labeled
     assert asked == [20]
