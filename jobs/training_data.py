@@ -8,6 +8,16 @@ import numpy as np
 from tfpipeline.errors import FlagError, UserError
 
 
+@dataclasses.dataclass(frozen=True)
+class TrueClasses:
+    """How the truth counts its classes, in the words of a labeling.label_spec.LabelSpec."""
+
+    class_names: tuple[str, ...]
+    classes: int
+    subset: tuple[int, ...] = ()
+    subset_of: int = 0
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Data:
     """Images with what is known of them.
@@ -19,6 +29,7 @@ class Data:
         answers: the teacher's to each whole image: "top_k" int32 (N, k), "log_probs" float32 (N, k), "log_tail" float32
             (N,); or None.
         identity: hashes of all that decides the result, by name, for the experiment.
+        counting: how the student counts the classes: the LabelSpec, or TrueClasses.
         views: names of the views that are replayed in training; () when only whole images are learned.
         answers_to_views: like `answers`, to each of these views, (N, views, ...); None without them.
     """
@@ -28,6 +39,7 @@ class Data:
     truth: np.ndarray
     answers: dict[str, np.ndarray] | None
     identity: dict
+    counting: object
     views: tuple[str, ...] = ()
     answers_to_views: dict[str, np.ndarray] | None = None
 
@@ -59,7 +71,8 @@ def training_data(store, labels: str, console, replay: bool = False) -> Data:
             )
         classes = len(store.classes) or int(store.truth.max()) + 1
         identity |= {"labels": hash_of([store.truth]), "class_order": _hash_of_names(store.classes)}
-        return Data(store.images, classes, store.truth, None, identity)
+        counting = TrueClasses(tuple(name for name, _ in store.classes), classes)
+        return Data(store.images, classes, store.truth, None, identity, counting)
     stored = _open_labels(store, labels, console)
     whole = whole_view(stored.spec.views)
     answers, to_views = _answers(stored, whole), _answers(stored) if replay else None
@@ -72,17 +85,16 @@ def training_data(store, labels: str, console, replay: bool = False) -> Data:
         "views": views or (stored.spec.views[whole],),
     }
     truth = truth_in_classes_of(stored.spec, store, console)
-    return Data(store.images, stored.spec.classes, truth, answers, identity, views, to_views)
+    return Data(store.images, stored.spec.classes, truth, answers, identity, stored.spec, views, to_views)
 
 
-def validation_data(store, labels: str | None, training: Data, training_labels: str, console) -> Data:
+def validation_data(store, labels: str | None, training: Data, console) -> Data:
     """Held-out images with what is known of them, in the student's classes.
 
     Args:
         store: the ImageStore of the held-out images.
         labels: a label store of them, by the teacher that the student learns from; or None.
         training: what the student learns from.
-        training_labels: where those labels are, or "truth".
         console: where notes go.
 
     Raises:
@@ -94,7 +106,11 @@ def validation_data(store, labels: str | None, training: Data, training_labels: 
             f"the validation images are {store.images.shape[1]}x{store.images.shape[2]}, those to train on "
             f"{height}x{width}; give --size for both"
         )
-    answers, truth = None, store.truth
+    counting, answers = training.counting, None
+    if isinstance(counting, TrueClasses) and not (counting.class_names and store.classes):
+        truth = store.truth  # Without names the numbers are all that there is.
+    else:
+        truth = truth_in_classes_of(counting, store, console)
     if labels is not None:
         stored = _open_labels(store, labels, console)
         if stored.spec.classes != training.classes:
@@ -102,19 +118,18 @@ def validation_data(store, labels: str | None, training: Data, training_labels: 
                 f"--validation-labels {labels} count {stored.spec.classes:,} classes, those to learn from "
                 f"{training.classes:,}; label both with one teacher"
             )
-        if training_labels != "truth":
-            _check_count_alike(labels, stored.spec, training_labels)
-        answers, truth = answers_to_images(stored), truth_in_classes_of(stored.spec, store, console)
-    elif training_labels != "truth":
-        from labeling import label_store
-
-        truth = truth_in_classes_of(label_store.open_labels(training_labels).spec, store, console)
+        if not _count_alike(stored.spec, counting, store, truth):
+            raise UserError(
+                f"--validation-labels {labels} count other classes, or in another order, than --labels; "
+                "label both with one teacher and the same --classes"
+            )
+        answers = answers_to_images(stored)
     identity = {
         "validation_images": store.description["files"]["images.npy"],
         "validation_truth": hash_of([truth]),
         "validation_labels": answers and hash_of(answers.values()),
     }
-    return Data(store.images, training.classes, truth, answers, identity)
+    return Data(store.images, training.classes, truth, answers, identity, counting)
 
 
 def first_images(data: Data, count: int) -> Data:
@@ -223,18 +238,17 @@ def _answers(stored, view=slice(None)):
     }
 
 
-def _check_count_alike(labels, spec, training_labels):
-    from labeling import label_spec, label_store
+def _count_alike(spec, counting, store, truth):
+    """Whether labels count the classes as training does: by what both say, and by the truth where it is known."""
+    from labeling import label_spec, quality
 
-    if not label_spec.count_alike(spec, label_store.open_labels(training_labels).spec):
-        raise UserError(
-            f"--validation-labels {labels} count other classes, or in another order, than --labels {training_labels}; "
-            "label both with one teacher and the same --classes"
-        )
+    by_labels, _ = quality.truth_in_classes_of(spec, store)
+    said = isinstance(counting, TrueClasses) or label_spec.count_alike(spec, counting)
+    return said and (by_labels is None or np.array_equal(by_labels, truth))
 
 
 def truth_in_classes_of(spec, store, console):
-    """The truth in the teacher's classes, -1 where unknown."""
+    """The truth in the classes of labels, or of other truth, -1 where unknown."""
     from labeling import quality
 
     truth, note = quality.truth_in_classes_of(spec, store)

@@ -105,7 +105,7 @@ def open_validation(config, data, console):
         limit=config.validation_limit,
     )
     store = open_images(flags, console)
-    return training_data.validation_data(store, config.validation_labels, data, config.labels, console)
+    return training_data.validation_data(store, config.validation_labels, data, console)
 
 
 def learning_rate(config, steps_per_epoch: int):

@@ -292,9 +292,8 @@ def test_labels_over_another_subset_are_refused(place):
     with pytest.raises(UserError, match=r"holds labels made otherwise \(subset: 3 of 12 classes \(7, 2, 4, ..."):
         label_imagenet64.run(labels_config(place, "valid", place / "valid", "other.txt"))
     label_imagenet64.run(labels_config(place, "valid", place / "other", "other.txt"))
-    training = types.SimpleNamespace(classes=3, images=np.zeros((1, 64, 64, 3), np.uint8))
+    counting = open_labels(place / "train").spec
+    training = types.SimpleNamespace(classes=3, images=np.zeros((1, 64, 64, 3), np.uint8), counting=counting)
     store = image_store.open_or_build("shapes", split="valid", limit=96, cache=place / "cache")
-    with pytest.raises(
-        UserError, match=r"count other classes, or in another order, than --labels .*the same --classes"
-    ):
-        training_data.validation_data(store, str(place / "other"), training, str(place / "train"), SILENT)
+    with pytest.raises(UserError, match=r"count other classes, or in another order, than --labels; .*same --classes"):
+        training_data.validation_data(store, str(place / "other"), training, SILENT)

@@ -129,7 +129,7 @@ def test_other_views_and_replay_have_another_identity(tmp_path):
 def test_validation_measures_against_the_answers_to_whole_images(tmp_path):
     stored = labels(tmp_path, views=("flip", "identity"))
     training = training_data.training_data(store(), stored, SILENT, replay=True)
-    held_out = training_data.validation_data(store(), stored, training, stored, SILENT)
+    held_out = training_data.validation_data(store(), stored, training, SILENT)
     assert held_out.teacher_top.tolist() == [1, 2, 3, 0, 1, 2]
 
 
@@ -187,13 +187,31 @@ def test_truth_gets_no_weight_where_it_is_unknown(tmp_path):
 def test_validation_of_another_size_or_teacher_is_refused(tmp_path):
     training = training_data.training_data(store(), labels(tmp_path / "train"), SILENT)
     with pytest.raises(UserError, match="the validation images are 9x9, those to train on 8x8; give --size"):
-        training_data.validation_data(store(size=9), None, training, str(tmp_path / "train"), SILENT)
+        training_data.validation_data(store(size=9), None, training, SILENT)
     other = labels(tmp_path / "other", classes=K + 1, class_names=())
     with pytest.raises(UserError, match="count 5 classes, those to learn from 4; label both with one teacher"):
-        training_data.validation_data(store(), other, training, str(tmp_path / "train"), SILENT)
+        training_data.validation_data(store(), other, training, SILENT)
 
 
 def test_validation_without_labels_takes_the_truth_in_the_students_classes(tmp_path):
     training = training_data.training_data(store(), labels(tmp_path), SILENT)
-    held_out = training_data.validation_data(store(names=NAMES[::-1]), None, training, str(tmp_path), SILENT)
+    held_out = training_data.validation_data(store(names=NAMES[::-1]), None, training, SILENT)
     assert held_out.truth.tolist() == [3, 2, 1, 0, 3, 2] and held_out.teacher_top is None
+
+
+def test_validation_truth_is_joined_by_the_names_of_the_classes(tmp_path):
+    training = training_data.training_data(store(), "truth", SILENT)
+    held_out = store(names=("a", "c"), truth=(0, 1, 1, 0, -1, 0))
+    assert training_data.validation_data(held_out, None, training, SILENT).truth.tolist() == [0, 2, 2, 0, -1, 0]
+    unnamed = store(names=(), truth=(0, 1, 1, 0, -1, 0))
+    assert training_data.validation_data(unnamed, None, training, SILENT).truth.tolist() == [0, 1, 1, 0, -1, 0]
+
+
+@pytest.mark.parametrize("learned", ["labels", "truth"])
+def test_validation_labels_in_another_order_of_the_classes_are_refused(tmp_path, learned):
+    own = labels(tmp_path / "own")
+    training = training_data.training_data(store(), own if learned == "labels" else "truth", SILENT)
+    assert training_data.validation_data(store(), own, training, SILENT).teacher_top.tolist() == [0, 1, 2, 3, 0, 1]
+    other = labels(tmp_path / "other", class_names=NAMES[::-1])
+    with pytest.raises(UserError, match=r"count other classes, or in another order, than --labels; label both"):
+        training_data.validation_data(store(), other, training, SILENT)
