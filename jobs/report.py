@@ -77,17 +77,19 @@ def sample_images(flags: dict, console):
     """
     from jobs import train, training_data, training_task
     from jobs.image_flags import open_images
+    from tfpipeline import augment
 
     fields = {field.name for field in dataclasses.fields(train.Config)}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in flags.items()}
     config = train.Config(**{name: value for name, value in values.items() if name in fields})
     store = open_images(config, console)
-    data = training_data.training_data(store, config.labels, console)
+    data = training_data.training_data(store, config.labels, console, augment.replays(config.augment))
     shown = training_task.open_validation(config, data, console) or data
     chosen = np.linspace(0, len(shown.images) - 1, SAMPLES).astype(int)
     answers = shown.answers and {name: array[chosen] for name, array in shown.answers.items()}
     sample = dataclasses.replace(shown, images=shown.images[chosen], truth=shown.truth[chosen], answers=answers)
-    return sample, evaluate.class_names(store, shown.classes)
+    spec = None if config.labels == "truth" else data.counting
+    return sample, evaluate.class_names(store, shown.classes, spec)
 
 
 def draw(sample, names, answers, history):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from test_resume_refusals import World
 
 from jobs import evaluate, report, train
 from tfpipeline import evaluation, pictures
@@ -118,6 +119,15 @@ def test_the_report_is_one_page_with_its_pictures_inside(trained):
     assert "<th>--network</th><td>conv_classifier</td>" in page
     assert pathlib.Path(figures["png"]).read_bytes().startswith(b"\x89PNG")
     assert json.loads(json.dumps(figures))["epochs"] == 2
+
+
+def test_the_report_names_the_classes_as_the_labels_do(tmp_path):
+    world = World(names=("c", "a", "b")).build(tmp_path)
+    flags = {name.replace("-", "_"): value for name, value in world.items()}
+    flags |= {"run": str(tmp_path), "cache": str(tmp_path / "cache"), "augment": "replay"}
+    sample, names = report.sample_images(flags, SILENT)
+    assert names == ["c", "a", "b"] and len(sample.images) == report.SAMPLES
+    assert [names[index] for index in dict.fromkeys(sample.truth[:12].tolist())] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
