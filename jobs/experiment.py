@@ -22,6 +22,7 @@ FIGURES = {
     "validation_top5": "true top-5",
     "agreement_top1": "agreement@1",
     "relative_top1": "relative top-1",
+    "kl_nats": "KL to the teacher (nats)",
 }
 NAME = re.compile(r"[\w.+-]+")
 
@@ -156,14 +157,20 @@ def write_table(out: pathlib.Path, about: str, runs: dict, figures: dict) -> Non
     header = ["run", "what it changes", *(FIGURES[name] for name in names), "steps"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for run, changed, *reached, steps in rows:
-        percents = ["-" if value is None else f"{100 * value:.1f} %" for value in reached]
-        lines.append(f"| {run} | {f'`{changed}`' if changed else ''} | {' | '.join(percents)} | {steps:,} |")
+        cells = [_cell(name, value) for name, value in zip(names, reached, strict=True)]
+        lines.append(f"| {run} | {f'`{changed}`' if changed else ''} | {' | '.join(cells)} | {steps:,} |")
     table = "\n".join(lines) + "\n"
     print(table)
     durable.write_file(out / "table.md", f"{about}\n\n{table}".encode())
     text = io.StringIO(newline="")
     csv.writer(text).writerows([header, *rows])
     durable.write_file(out / "table.csv", text.getvalue().encode())
+
+
+def _cell(name, value):
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if name == "kl_nats" else f"{100 * value:.1f} %"
 
 
 def draw(about: str, histories: dict, path: pathlib.Path) -> None:
