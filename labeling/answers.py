@@ -1,13 +1,14 @@
-"""Images in, the teacher's top-k answers out: one graph, its weights frozen into it."""
+"""Images in, the teacher's top-k answers out: one graph, its weights frozen into it, and a runtime for it."""
 
 import collections.abc
+import copy
 import dataclasses
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from labeling import interpolation, views
+from labeling import interpolation, runtimes, views
 from labeling.label_store import Labels
 from labeling.teachers import Teacher
 
@@ -50,23 +51,32 @@ def log_probs(images: tf.Tensor, experts: collections.abc.Sequence[Expert], view
     return tf.nn.log_softmax(total / weights)
 
 
-def largest(log_p: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def largest(log_p: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The k largest log-probabilities and the logarithm of the rest.
 
     Args:
-        log_p: (B, classes); exp of a row sums to 1.
+        log_p: (..., classes); exp of a row sums to 1.
         k: how many.
 
     Returns:
-        Their classes, int32 (B, k), the log-probabilities, (B, k), largest first, and log(1 - sum of the k), (B,),
-        computed as the sum of what is left, so that small tails keep their digits; -inf when k is all classes.
+        Their classes, int64 (..., k), the log-probabilities, (..., k), largest first, of equals the first class first,
+        and log(1 - sum of the k), (...), computed as the sum of what is left, so that small tails keep their digits;
+        -inf when k is all classes.
     """
-    values, indices = tf.math.top_k(log_p, log_p.shape[-1])
-    return indices[:, :k], values[:, :k], tf.reduce_logsumexp(values[:, k:], -1)
+    rest = log_p.shape[-1] - k
+    order = np.argpartition(log_p, rest, axis=-1) if rest else np.broadcast_to(np.arange(k), log_p.shape)
+    kept = np.sort(order[..., rest:], axis=-1)
+    values = np.take_along_axis(log_p, kept, -1)
+    ranks = np.argsort(-values, axis=-1, kind="stable")
+    left = np.take_along_axis(log_p, order[..., :rest], -1)
+    highest = left.max(-1, initial=np.finfo(left.dtype).min)
+    with np.errstate(divide="ignore"):  # log(0) where all classes are kept
+        log_tail = highest + np.log(np.exp(left - highest[..., None]).sum(-1))
+    return np.take_along_axis(kept, ranks, -1), np.take_along_axis(values, ranks, -1), log_tail
 
 
 class Answerer:
-    """Answers batches of images, always with the same graph and shape: the same image gets the same bits.
+    """Answers batches of images, always with the same program and shape: the same image gets the same bits.
 
     Args:
         experts: the teachers.
@@ -74,23 +84,54 @@ class Answerer:
         k: answers to keep per view.
         image_shape: (H, W, 3).
         batch_size: images per step; a smaller batch is filled up.
+        runtime: one of runtimes.RUNTIMES.
+        precision: one of runtimes.PRECISIONS.
+
+    Attributes:
+        parallel: how many threads may usefully ask at the same time.
+
+    Raises:
+        UserError: the runtime is not installed, or cannot run the teachers.
     """
 
-    def __init__(self, experts, view_names, k: int, image_shape: tuple[int, int, int], batch_size: int):
-        self.batch_size = batch_size
-
+    def __init__(
+        self,
+        experts: collections.abc.Sequence[Expert],
+        view_names: collections.abc.Sequence[str],
+        k: int,
+        image_shape: tuple[int, int, int],
+        batch_size: int,
+        runtime: str = "tensorflow",
+        precision: str = "float32",
+    ):
         def answer(images):
-            answers = [largest(log_probs(images, experts, view), k) for view in view_names]
-            return [tf.stack(parts, axis=1) for parts in zip(*answers, strict=True)]
+            return tf.stack([log_probs(images, experts, view) for view in view_names], axis=1)
 
-        signature = tf.TensorSpec((batch_size, *image_shape), tf.uint8, name="images")
-        # Frozen weights let TensorFlow fold constants and fuse operations: about 1.3 times the rate on a CPU.
-        self.function = convert_variables_to_constants_v2(tf.function(answer).get_concrete_function(signature))
+        signature = tf.TensorSpec((None, *image_shape), tf.uint8, name="images")
+        # Frozen weights let a runtime fold constants and fuse operations: about 1.3 times the rate on a CPU.
+        self._frozen = convert_variables_to_constants_v2(tf.function(answer).get_concrete_function(signature))
+        self._k, self.precision = k, precision
+        self._run_by(runtime, batch_size)
 
-    def __call__(self, images: np.ndarray) -> Labels:
-        """The labels of up to `batch_size` images, uint8 (n, H, W, 3)."""
+    def by(self, runtime: str, batch_size: int) -> "Answerer":
+        """The same answers, up to rounding, computed another way."""
+        other = copy.copy(self)
+        other._run_by(runtime, batch_size)
+        return other
+
+    def _run_by(self, runtime, batch_size):
+        self.runtime, self.batch_size = runtime, batch_size
+        self._program = runtimes.PROGRAMS[runtime](self._frozen, batch_size, self.precision)
+        self.parallel = self._program.parallel
+
+    def log_probs(self, images: np.ndarray) -> np.ndarray:
+        """All log-probabilities for up to `batch_size` images, uint8 (n, H, W, 3), as float32 (n, views, classes)."""
         n = len(images)
         if n < self.batch_size:
             images = np.concatenate([images, np.zeros((self.batch_size - n, *images.shape[1:]), np.uint8)])
-        top_k, log_p, log_tail = (part.numpy()[:n] for part in self.function(tf.constant(images)))
+        return self._program(images)[:n]
+
+    def __call__(self, images: np.ndarray) -> Labels:
+        """The labels of up to `batch_size` images, uint8 (n, H, W, 3)."""
+        top_k, log_p, log_tail = largest(self.log_probs(images), self._k)
         return Labels(top_k.astype(np.uint16), log_p.astype(np.float16), log_tail.astype(np.float16))

@@ -6,8 +6,6 @@ import numpy as np
 import tensorflow as tf
 
 METHODS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5", "area", "gaussian", "mitchellcubic")
-# What TensorFlow enlarges in one pass over memory. The others go through an operation 3 times slower than two products.
-_FAST_IN_TENSORFLOW = ("nearest", "bilinear", "bicubic", "area")
 _NEVER_OVERSHOOTING = ("nearest", "bilinear", "area", "gaussian")
 
 
@@ -28,25 +26,17 @@ def enlarge(pixels, size: int, method: str) -> tf.Tensor:
     pixels = tf.cast(pixels, tf.float32)
     if (height, width) == (size, size):
         return pixels
-    if method in _FAST_IN_TENSORFLOW and max(height, width) <= size:
-        enlarged = tf.image.resize(pixels, (size, size), method)
-    else:
-        enlarged = _product(pixels, resampling_matrix(height, size, method), resampling_matrix(width, size, method))
+    enlarged = _product(pixels, resampling_matrix(height, size, method), resampling_matrix(width, size, method))
     return enlarged if method in _NEVER_OVERSHOOTING else tf.clip_by_value(enlarged, 0.0, 255.0)
 
 
 def _product(pixels, rows, columns):
-    """R x Cᵀ for each channel.
+    """R x Cᵀ for each channel, the width first, while the image is small.
 
-    Width first, while the image is small, and for all channels at once, on rows of w * C numbers: C times the
-    arithmetic, but one large product instead of many that are C wide.
+    Where operations of resizing exist, they are little faster, and each runtime has only some of the methods.
     """
-    height, width, channels = pixels.shape[1:]
-    (tall, _), (wide, _) = rows.shape, columns.shape
-    interleaved = np.kron(columns.T, np.eye(channels, dtype=np.float32))
-    stretched = tf.matmul(tf.reshape(pixels, (-1, width * channels)), interleaved)
-    stretched = tf.matmul(rows, tf.reshape(stretched, (-1, height, wide * channels)))
-    return tf.reshape(stretched, (-1, tall, wide, channels))
+    channels_first = tf.transpose(pixels, (0, 3, 1, 2))
+    return tf.transpose(tf.matmul(rows, tf.matmul(channels_first, columns.T)), (0, 2, 3, 1))
 
 
 @functools.cache
