@@ -6,6 +6,7 @@ import json
 
 FORMAT = 1
 _SHOWN = 3  # classes of a subset
+_LATER_FIELDS = ("runtime", "batch_size", "subset", "subset_of")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,8 @@ class LabelSpec:
         top_k: answers kept per image and view, k.
         views: one name per stored view; "a+b" is the geometric mean of the answers to views a and b.
         precision: the arithmetic of the teachers, such as "float32".
+        runtime: what computed their answers, such as "tensorflow".
+        batch_size: images per step, for who goes on; None in stores that do not tell. Another one may help, too.
         subset: the teachers' class behind each class, where they answer over some of their classes only; else ().
         subset_of: the number of the teachers' classes; 0 without a subset.
     """
@@ -39,6 +42,8 @@ class LabelSpec:
     top_k: int
     views: tuple[str, ...] = ("identity",)
     precision: str = "float32"
+    runtime: str = "tensorflow"
+    batch_size: int | None = None
     subset: tuple[int, ...] = ()
     subset_of: int = 0
     format: int = FORMAT
@@ -46,8 +51,10 @@ class LabelSpec:
     def to_json(self) -> str:
         """The content of spec.json: keys in a fixed order, so that equal specs are equal files."""
         fields = dataclasses.asdict(self)
-        if not self.subset:  # As stores were written before there were subsets: their shards carry this text's hash.
-            del fields["subset"], fields["subset_of"]
+        # As stores were written before there were these fields: their shards carry this text's hash.
+        for name in _LATER_FIELDS:
+            if fields[name] == getattr(type(self), name):
+                del fields[name]
         return json.dumps(fields, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -60,6 +67,9 @@ class LabelSpec:
         fields = json.loads(text)
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise ValueError(f"not a label store of format {FORMAT}")
+        for name in ("count", "shard_size", "classes", "top_k"):
+            if type(fields[name]) is not int or fields[name] < 1:
+                raise ValueError(f"{name} is {fields[name]!r}")
         fields.setdefault("subset", ())
         for name in ("teachers", "class_names", "views", "subset"):
             fields[name] = tuple(fields[name])
@@ -79,7 +89,7 @@ class LabelSpec:
 
     def _identity(self):
         # class_names follow from the teachers, and the dataset's fingerprint from images, names and truth.
-        rest = {"dataset", "teachers", "class_names", "subset_of"}
+        rest = {"dataset", "teachers", "class_names", "subset_of", "batch_size"}
         identity = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         identity = {name: value for name, value in identity.items() if name not in rest}
         for key in ("fingerprint", "interpolation", "weight"):
