@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint test-peers clean
+.PHONY: demo test lint test-peers test-extras clean
 .DELETE_ON_ERROR:
 
 # The stamps are newer than the requirement files once these are installed.
@@ -16,6 +16,10 @@ $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
+$(VENV)/extras.stamp: requirements-extras.txt $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-extras.txt
+	touch $@
+
 demo: $(VENV)/run.stamp
 	$(BIN)/python -m jobs.demo
 
@@ -24,12 +28,16 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -q -m "not peers"
+	$(BIN)/python -m pytest -q -m "not peers and not extras"
 
 # PyTorch's default wheel brings gigabytes, so the comparisons with it are a target of their own.
 test-peers: $(VENV)/dev.stamp
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pytest -q -m peers
+
+# What works with optional packages alone.
+test-extras: $(VENV)/extras.stamp
+	$(BIN)/python -m pytest -q -m extras
 
 clean:
 	rm -rf $(VENV) demo runs
