@@ -28,8 +28,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from labeling import interpolation, views
-from labeling.answers import Expert
-from labeling.answers import log_probs as combined_log_probs
+from labeling.answers import Answerer, Expert
 from labeling.teachers import Teacher
 from tfpipeline.evaluation import TOP, share_in_top
 from tfpipeline.progress import SILENT
@@ -161,12 +160,10 @@ def _best_together(experts, finalists, images, view_names, batch_size, console):
 
 def _log_probs(expert, images, view_names, batch_size, advance):
     """float64 (N, classes): one teacher's answers, combined over the views."""
-    view = views.JOIN.join(view_names)
-    signature = [tf.TensorSpec((None, *images.shape[1:]), tf.uint8)]
-    answer = tf.function(lambda batch: combined_log_probs(batch, [expert], view), input_signature=signature)
+    answer = Answerer([expert], [views.JOIN.join(view_names)], 1, images.shape[1:], batch_size)
     parts = []
     for first in range(0, len(images), batch_size):
-        parts.append(answer(tf.constant(images[first : first + batch_size])).numpy().astype(np.float64))
+        parts.append(answer.log_probs(images[first : first + batch_size])[:, 0].astype(np.float64))
         advance(len(parts[-1]))
     return np.concatenate(parts)
 

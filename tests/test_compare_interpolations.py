@@ -147,12 +147,16 @@ def test_teachers_that_answer_together_complete_each_other(monkeypatch, asked, e
             method: answers_of(np.exp(sure_of(*knows[name, method]))) for name, method in knows if name == teacher.name
         }
 
-    def log_probs(images, experts, view):
-        looked_at.append(view)
-        return tf.constant(sure_of(*knows[experts[0].teacher.name, experts[0].interpolation]))
+    class Answerer:
+        def __init__(self, experts, views, *_):
+            self.known = sure_of(*knows[experts[0].teacher.name, experts[0].interpolation])
+            looked_at.extend(views)
+
+        def log_probs(self, images):
+            return self.known[:, None]
 
     monkeypatch.setattr(comparison, "answer_all", answer_all)
-    monkeypatch.setattr(comparison, "combined_log_probs", log_probs)
+    monkeypatch.setattr(comparison, "Answerer", Answerer)
     experts = [Expert(types.SimpleNamespace(name=name, size=SIZE), way) for name, way in zip("ab", asked, strict=True)]
     images = np.zeros((4, 6, 6, 3), np.uint8)
     assert comparison.recommend_together(experts, images, ["identity", "flip"]) == expected
