@@ -17,6 +17,8 @@ CHOICES = (*INTERPOLATIONS, "auto")
 RANGES = ("auto", "0..1", "0..255", "tf", "caffe", "torch")
 CLASSES_SHOWN = 10
 RUNNERS = ("local", "beam")
+RUNTIMES = ("auto", "tensorflow", "openvino")
+PRECISIONS = ("float32", "bfloat16")
 MODES = ("status", "dry_run", "verify", "repair")
 
 
@@ -61,7 +63,15 @@ class Config(ImageFlags):
         False, "store the answer to each view instead of their mean, for training on the same views"
     )
     top_k: int = flag(32, "answers to keep per image; all classes where they are fewer", metavar="K")
-    batch_size: int = flag(64, "images that the teacher answers at a time", metavar="N")
+    precision: str = flag(
+        "float32", "arithmetic of the teachers; bfloat16 is faster where a processor has it", choices=PRECISIONS
+    )
+    runtime: str = flag(
+        "auto", "what computes the answers; auto measures, where the work is long, which is fastest", choices=RUNTIMES
+    )
+    batch_size: int | None = flag(
+        None, "images that the teacher answers at a time (default: measured with the runtime, or 64)", metavar="N"
+    )
     shard_size: int = flag(1024, "images per shard; a killed command loses at most two shards' work", metavar="N")
     no_gate: bool = flag(False, "label even if the teacher seems to be fed wrongly")
     status: bool = flag(False, "only tell what is labeled; loads no teacher and no images")
@@ -84,22 +94,24 @@ def run(config: Config) -> dict:
         return tell_status(config)
     command.import_tensorflow()
 
-    from labeling import answers, label_store, labeler, verification
+    from labeling import label_store, labeler, verification
 
     if config.runner == "beam":
         from labeling import on_beam
 
         pipeline = on_beam.open_pipeline(config.beam_option)
     console, out, start = Console(config.quiet), pathlib.Path(config.out), time.monotonic()
+    runtime, batch_size = labeling_task.known_way(config)
     images = open_images(config, console)
     experts = labeling_task.load_experts(config, images, console)
+    views = labeling_task.views_of(config, images)
     spec = labeler.spec_of(
-        images, experts, labeling_task.views_of(config, images), config.top_k, config.shard_size, "float32"
+        images, experts, views, config.top_k, config.shard_size, config.precision, runtime or RUNTIMES[1], batch_size
     )
     label_store.check_mixes(out, spec)
 
     def answerer():
-        return answers.Answerer(experts, spec.views, spec.top_k, images.images.shape[1:], config.batch_size)
+        return labeling_task.answerer_of(config, experts, spec, images, console)
 
     if config.dry_run:
         labeling_task.check_gate(config, experts, spec, images, console)
@@ -107,7 +119,8 @@ def run(config: Config) -> dict:
     if config.verify:
         store = label_store.open_labels(out)
         verification.check_whole(store, verification.status(store))
-        again = verification.recompute(images.images, store, answerer(), config.batch_size, config.sample)
+        answer = answerer()
+        again = verification.recompute(images.images, store, answer, answer.batch_size, config.sample)
         return {"images": len(images), **again, **report(store, images, console), "out": config.out}
     with StopRequest() as stop:
         labeled, seconds = 0, 0.0
@@ -115,12 +128,15 @@ def run(config: Config) -> dict:
         if store is None or prepare(config, store, console):
             labeling_task.check_gate(config, experts, spec, images, console)
             answer = answerer() if config.runner == "local" else None
+            if answer:
+                spec = dataclasses.replace(spec, runtime=answer.runtime, batch_size=answer.batch_size)
             store = label_store.create_labels(out, spec)
             start = time.monotonic()
             if answer:
-                labeled = labeler.label(images.images, store, answer, config.batch_size, stop, console)
+                size, parallel = answer.batch_size, answer.parallel
+                labeled = labeler.label(images.images, store, answer, size, stop, console, parallel)
             else:
-                labeled = on_beam.label(pipeline, images, store, experts, config.batch_size, stop, console)
+                labeled = on_beam.label(pipeline, images, store, experts, spec.batch_size, stop, console)
             seconds = time.monotonic() - start
     return {
         "images": len(images),
@@ -140,8 +156,9 @@ def check_flags(config: Config) -> None:
         FlagError: a flag has a value that cannot be, or does not go with another.
     """
     for name in ("top_k", "batch_size", "shard_size", "sample"):
-        if getattr(config, name) < 1:
-            raise FlagError(f"{flag_of(name)} is {getattr(config, name)}; it must be at least 1")
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise FlagError(f"{flag_of(name)} is {value}; it must be at least 1")
     if config.beam_option and config.runner != "beam":
         raise FlagError(f"--beam-option {config.beam_option[0]} is for --runner beam; give both or neither")
     modes = [flag_of(name) for name in MODES if getattr(config, name)]
@@ -196,17 +213,13 @@ def tell_status(config: Config) -> dict:
 
 def tell_plan(config: Config, spec, images, answer) -> dict:
     """Prints what labeling would do, its speed measured on a few batches."""
-    from labeling import label_store, verification
+    from labeling import label_store, runtime_choice, verification
 
     out = pathlib.Path(config.out)
     left = spec.count
     if (out / label_store.SPEC_FILE).exists():
         left = verification.status(label_store.open_labels(out)).figures()["missing"]
-    answer(images.images[: config.batch_size])  # The first batch also builds the graph.
-    start, measured = time.monotonic(), 0
-    for first in range(0, min(len(images), 4 * config.batch_size), config.batch_size):
-        measured += len(answer(images.images[first : first + config.batch_size]))
-    rate = measured / (time.monotonic() - start)
+    rate = runtime_choice.images_per_second(answer, images.images)
     figures = {
         "images": len(images),
         "to_label": left,

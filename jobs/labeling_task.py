@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from tfpipeline.errors import FlagError
+from tfpipeline.errors import FlagError, UserError
 
 
 def load_experts(config, images, console) -> list:
@@ -88,11 +88,51 @@ def check_gate(config, experts, spec, images, console) -> None:
     """Asks the gate about every teacher; says what it found."""
     if config.no_gate:
         return
-    from labeling import gate, quality
+    from labeling import gate, quality, runtime_choice
 
+    batch_size = config.batch_size or runtime_choice.DEFAULT_BATCH_SIZE
     truth, _ = quality.truth_in_classes_of(spec, images)
     classes = 0 if spec.subset else len(images.classes)
     for expert in experts:
         subset = expert.teacher.subset
         known = np.array([*subset, -1])[truth] if subset and truth is not None else truth
-        console.say(gate.check(expert, images.images, known, classes, config.batch_size))
+        console.say(gate.check(expert, images.images, known, classes, batch_size))
+
+
+def known_way(config) -> tuple[str | None, int | None]:
+    """(runtime, batch size) as the flags say, else those of the labels that are there; None for what is to be measured.
+
+    Raises:
+        UserError: OpenVINO is asked for, or made the labels that are there, and is not installed.
+    """
+    from labeling import label_store, runtime_choice, runtimes
+
+    out = pathlib.Path(config.out)
+    runtime, batch_size = None if config.runtime == "auto" else config.runtime, config.batch_size
+    if runtime == "openvino":
+        runtimes.import_openvino()
+    if (out / label_store.SPEC_FILE).exists():
+        labeled = label_store.open_labels(out).spec
+        if runtime is None and labeled.runtime not in runtimes.installed():
+            raise UserError(
+                f"labels {out} were made by OpenVINO, which is not installed: pip install openvino, or choose another "
+                "--out"
+            )
+        return runtime or labeled.runtime, batch_size or labeled.batch_size or runtime_choice.DEFAULT_BATCH_SIZE
+    if config.runner == "beam":  # Its workers run on other machines than this one.
+        return runtime or runtimes.RUNTIMES[0], batch_size or runtime_choice.DEFAULT_BATCH_SIZE
+    return runtime, batch_size
+
+
+def answerer_of(config, experts, spec, images, console):
+    """Who answers as the labels' spec says: by the runtime and in batches that are known, else those measured now."""
+    from labeling import answers, runtime_choice
+    from tfpipeline.image_store import default_cache
+
+    offered = runtime_choice.options(*known_way(config), console)
+    shape = images.images.shape[1:]
+    base = answers.Answerer(experts, spec.views, spec.top_k, shape, *reversed(offered.default), spec.precision)
+    cache = pathlib.Path(config.cache or default_cache())
+    answer = runtime_choice.fastest(base, offered, images.images, spec.to_json(), cache, console)
+    runtime_choice.check_same(answer, images.images)
+    return answer

@@ -88,6 +88,7 @@ class Answerer:
         precision: one of runtimes.PRECISIONS.
 
     Attributes:
+        runtime, batch_size, precision: as given.
         parallel: how many threads may usefully ask at the same time.
 
     Raises:
@@ -110,19 +111,28 @@ class Answerer:
         signature = tf.TensorSpec((None, *image_shape), tf.uint8, name="images")
         # Frozen weights let a runtime fold constants and fuse operations: about 1.3 times the rate on a CPU.
         self._frozen = convert_variables_to_constants_v2(tf.function(answer).get_concrete_function(signature))
-        self._k, self.precision = k, precision
-        self._run_by(runtime, batch_size)
+        self._k = k
+        self._run_by(runtime, batch_size, precision)
 
-    def by(self, runtime: str, batch_size: int) -> "Answerer":
-        """The same answers, up to rounding, computed another way."""
+    def by(self, runtime: str, batch_size: int, precision: str | None = None) -> "Answerer":
+        """The same answers, up to rounding, computed in another way."""
+        way = runtime, batch_size, precision or self.precision
+        if way == (self.runtime, self.batch_size, self.precision):
+            return self
         other = copy.copy(self)
-        other._run_by(runtime, batch_size)
+        other._run_by(*way)
         return other
 
-    def _run_by(self, runtime, batch_size):
-        self.runtime, self.batch_size = runtime, batch_size
-        self._program = runtimes.PROGRAMS[runtime](self._frozen, batch_size, self.precision)
+    def _run_by(self, runtime, batch_size, precision):
+        self.runtime, self.batch_size, self.precision = runtime, batch_size, precision
+        self._program = runtimes.PROGRAMS[runtime](self._frozen, batch_size, precision)
         self.parallel = self._program.parallel
+
+    def largest_tensor_bytes(self) -> int:
+        """Size of the largest tensor in the graph, for one image."""
+        tensors = [tensor for op in self._frozen.graph.get_operations() for tensor in op.outputs]
+        known = [tensor for tensor in tensors if tensor.shape.rank and tensor.shape[1:].is_fully_defined()]
+        return max(tensor.shape[1:].num_elements() * tensor.dtype.size for tensor in known if tensor.shape[0] is None)
 
     def log_probs(self, images: np.ndarray) -> np.ndarray:
         """All log-probabilities for up to `batch_size` images, uint8 (n, H, W, 3), as float32 (n, views, classes)."""

@@ -1,7 +1,9 @@
 """Which ranges of images have no labels yet, and the work of labeling them."""
 
+import collections
 import collections.abc
 import concurrent.futures
+import contextlib
 import itertools
 import time
 
@@ -14,7 +16,16 @@ from tfpipeline.progress import SILENT
 SECONDS_BETWEEN_LOOKS = 1.0  # at what another process has done
 
 
-def spec_of(image_store, experts, views, k: int, shard_size: int, precision: str) -> LabelSpec:
+def spec_of(
+    image_store,
+    experts,
+    views,
+    k: int,
+    shard_size: int,
+    precision: str,
+    runtime: str = "tensorflow",
+    batch_size: int | None = None,
+) -> LabelSpec:
     """The spec of the labels that these teachers give to these images.
 
     Args:
@@ -24,6 +35,8 @@ def spec_of(image_store, experts, views, k: int, shard_size: int, precision: str
         k: answers to keep; all classes where they are fewer.
         shard_size: images per shard.
         precision: the arithmetic of the teachers.
+        runtime: what computes their answers.
+        batch_size: images per step.
     """
     teacher = experts[0].teacher
     return LabelSpec(
@@ -41,6 +54,8 @@ def spec_of(image_store, experts, views, k: int, shard_size: int, precision: str
         top_k=min(k, teacher.classes),
         views=tuple(views),
         precision=precision,
+        runtime=runtime,
+        batch_size=batch_size,
         subset=teacher.subset,
         subset_of=teacher.subset_of,
     )
@@ -53,10 +68,11 @@ def label(
     batch_size: int,
     stop,
     console=SILENT,
+    parallel: int = 1,
 ) -> int:
     """Labels what has no labels yet, sharing the work with other processes in the same directory.
 
-    While one batch is answered, the next one is read; while one shard is answered, the last one is written.
+    While batches are answered, the next ones are read; while one shard is answered, the last one is written.
 
     Args:
         images: uint8 (N, H, W, 3), memory-mapped.
@@ -66,6 +82,7 @@ def label(
             do not depend on where the work began.
         stop: a StopRequest, heard between shards.
         console: where progress goes.
+        parallel: how many threads call `answer` at the same time.
 
     Returns:
         Number of images labeled by this process.
@@ -78,7 +95,8 @@ def label(
     with console.bar("labeling", len(images), "image", done=already) as advance, Claims(store.directory) as claims:
         while missing:
             mine = claims.take(missing, store.is_done)
-            done = _label_ranges(images, store, mine, claims, answer, batch_size, stop, advance)
+            answered = answered_batches(images, mine, answer, batch_size, parallel)
+            done = _write_shards(answered, store, claims, stop, advance)
             labeled += done
             left = store.missing_ranges()
             by_others = images_in(missing) - images_in(left) - done
@@ -94,22 +112,21 @@ def label(
     return labeled
 
 
-def _label_ranges(images, store, ranges, claims, answer, batch_size, stop, advance):
-    """Labels the ranges, gives each back when its shard is durable, and returns the number of images."""
+def _write_shards(answered, store, claims, stop, advance):
+    """Writes a shard for each range, gives the range back when it is durable, and returns the number of images."""
     labeled = 0
 
     def write(reached, parts):
         store.write_shard(*reached, concatenate(parts))
         claims.release(reached)
 
-    with concurrent.futures.ThreadPoolExecutor(1) as writer:
+    with contextlib.closing(answered), concurrent.futures.ThreadPoolExecutor(1) as writer:
         written = None
-        batches = _read_ahead(images, ranges, batch_size)
-        for reached, group in itertools.groupby(batches, key=lambda item: item[0]):
+        for reached, group in itertools.groupby(answered, key=lambda item: item[0]):
             parts = []
-            for _, batch in group:
-                parts.append(answer(batch))
-                advance(len(batch))
+            for _, labels in group:
+                parts.append(labels)
+                advance(len(labels))
             labeled += reached[1] - reached[0]
             if written:
                 written.result()
@@ -127,22 +144,36 @@ def images_in(ranges: collections.abc.Iterable[tuple[int, int]]) -> int:
     return sum(last - first for first, last in ranges)
 
 
-def _read_ahead(images, ranges, batch_size):
-    """((first, last) of the shard, batch) one after another; the next batch is read while one is in use."""
-    slices = (
-        (reached, slice(start, min(start + batch_size, reached[1])))
-        for reached in ranges
-        for start in range(*reached, batch_size)
-    )
-    with concurrent.futures.ThreadPoolExecutor(1) as reader:
-        pending = None
-        for reached, part in slices:
-            upcoming = reached, reader.submit(np.array, images[part])
-            if pending:
-                yield pending[0], pending[1].result()
-            pending = upcoming
-        if pending:
-            yield pending[0], pending[1].result()
+def answered_batches(
+    images: np.ndarray,
+    ranges: collections.abc.Iterable[tuple[int, int]],
+    answer: collections.abc.Callable[[np.ndarray], Labels],
+    batch_size: int,
+    parallel: int,
+) -> collections.abc.Generator[tuple[tuple[int, int], Labels], None, None]:
+    """((first, last) of the range, Labels of a batch) one after another, in the order of the images.
+
+    Args:
+        images: uint8 (N, H, W, 3), memory-mapped.
+        ranges: (first, last) of each, taken when its turn comes; none of the batches reaches over an end.
+        answer: images -> Labels.
+        batch_size: images per batch, at most.
+        parallel: how many threads call `answer` at the same time. One batch more is read and waits for them.
+    """
+    with (
+        concurrent.futures.ThreadPoolExecutor(1) as reader,
+        concurrent.futures.ThreadPoolExecutor(parallel) as answerers,
+    ):
+        pending = collections.deque()
+        for reached in ranges:
+            for start in range(*reached, batch_size):
+                batch = reader.submit(np.array, images[start : min(start + batch_size, reached[1])])
+                pending.append((reached, answerers.submit(lambda batch=batch: answer(batch.result()))))
+                if len(pending) > parallel:
+                    earliest, labels = pending.popleft()
+                    yield earliest, labels.result()
+        for reached, labels in pending:
+            yield reached, labels.result()
 
 
 def concatenate(parts: collections.abc.Sequence[Labels]) -> Labels:

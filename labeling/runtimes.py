@@ -29,7 +29,7 @@ class TensorFlowProgram:
 
     Args:
         frozen: a frozen concrete function, uint8 images (any, H, W, 3) -> one float32 tensor (any, ...).
-        batch_size: images per call.
+        batch_size: images per call; TensorFlow takes any.
         precision: one of PRECISIONS. "bfloat16" has an effect on processors with its arithmetic.
 
     Attributes:
@@ -39,10 +39,10 @@ class TensorFlowProgram:
     parallel = 1
 
     def __init__(self, frozen, batch_size: int, precision: str):
+        del batch_size
         self._run = (
             _in_bfloat16(frozen) if precision == "bfloat16" else lambda images: frozen(tf.constant(images))[0].numpy()
         )
-        self(np.zeros((batch_size, *frozen.inputs[0].shape[1:]), np.uint8))  # Which optimizes the graph.
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """The answers to uint8 images (batch_size, H, W, 3), float32 (batch_size, ...)."""
