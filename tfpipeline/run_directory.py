@@ -70,6 +70,29 @@ def newest_snapshot(directory: pathlib.Path, resume: bool, say) -> checkpoint.Sn
     return checkpoint.load_newest(checkpoints, say)
 
 
+def snapshot_of_step(directory: pathlib.Path, step: int, say) -> checkpoint.Snapshot:
+    """The snapshot of the best epoch.
+
+    Args:
+        directory: the run directory.
+        step: at the end of that epoch.
+        say: takes a line for each damaged checkpoint that is passed over.
+
+    Raises:
+        UserError: there is no whole checkpoint of the step.
+    """
+    for path in checkpoint.newest_first(directory / CHECKPOINTS):
+        if checkpoint.step_of(path) == step:
+            try:
+                return checkpoint.load(path)
+            except checkpoint.DamagedCheckpoint as error:
+                say(f"passing over the damaged checkpoint {path}: {error}")
+    raise UserError(
+        f"the checkpoint of the best epoch, step {step}, is not whole in {directory}; "
+        "bring back a copy, or train again in another --run"
+    )
+
+
 def check_same_experiment(saved: dict, now: dict, may_change: tuple[str, ...] = ()) -> None:
     """Checks that going on would not silently change the experiment.
 

@@ -74,8 +74,8 @@ def _average(variables):
     """Gives moving statistics their means over the replicas; what is no float, such as a seed, is the same on all."""
     statistics = [variable for variable in variables if tf.as_dtype(variable.dtype).is_floating]
     if statistics:
-        means = tf.distribute.get_replica_context().all_reduce(
-            tf.distribute.ReduceOp.MEAN, [tf.convert_to_tensor(variable) for variable in statistics]
-        )
+        # The value of a variable names no device, which the reduction needs; a copy has the replica's.
+        values = [tf.identity(variable) for variable in statistics]
+        means = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, values)
         for variable, mean in zip(statistics, means, strict=True):
             variable.assign(mean)

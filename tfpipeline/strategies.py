@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from tfpipeline.cluster import Cluster
-from tfpipeline.errors import UserError
 from tfpipeline.meeting import meet
 from tfpipeline.workers import ALONE, Workers
 
@@ -72,8 +71,4 @@ def _lost_workers_named(workers):
         if workers.count == 1:
             raise
         numbers = {int(task) for task in re.findall(r"/job:worker/(?:replica:0/)?task:(\d+)", str(error))}
-        names = [workers.cluster.name(number) for number in sorted(numbers - {workers.number})]
-        raise UserError(
-            f"{', '.join(names) or 'another worker'} is gone; see what it said last, and start all workers again "
-            "with --resume"
-        ) from error
+        raise workers.why_lost(sorted(numbers - {workers.number})) from error

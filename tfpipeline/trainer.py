@@ -181,29 +181,21 @@ class Trainer:
             self._stop_if_requested(stop)
 
     def _load_best(self):
-        snapshot = self._workers.snapshot_of_chief(self._best_snapshot() if self._workers.is_chief else None)
+        best = None
+        if self._workers.is_chief:
+            best = run_directory.snapshot_of_step(self.directory, self.best_step, self.console.say)
+        snapshot = self._workers.snapshot_of_chief(best)
         training_state.assign(self._variables, {name: snapshot.arrays[name] for name in self._variables})
         self.console.say(f"the best epoch is that of step {self.best_step}")
-
-    def _best_snapshot(self):
-        for path in checkpoint.newest_first(self.directory / run_directory.CHECKPOINTS):
-            if checkpoint.step_of(path) == self.best_step:
-                try:
-                    return checkpoint.load(path)
-                except checkpoint.DamagedCheckpoint as error:
-                    self.console.say(f"passing over the damaged checkpoint {path}: {error}")
-        raise UserError(
-            f"the checkpoint of the best epoch, step {self.best_step}, is not whole in {self.directory}; "
-            "bring back a copy, or train again in another --run"
-        )
 
     def _stop_if_requested(self, stop):
         """Saves and ends the work when a signal has come to any worker; all of them hear of it after the same step."""
         if any(self._workers.exchange(stop.requested)):
             self._save()
+            place = self._workers.of_chief(str(self.directory))
             raise Stopped(
                 f"stopped by {stop.signal_name or 'a signal to another worker'}; step {self.step} of "
-                f"{self._total_steps} is saved in {self.directory} for --resume; run the same command again to go on"
+                f"{self._total_steps} is saved in {place} for --resume; run the same command again to go on"
             )
 
     def _advance(self, steps):

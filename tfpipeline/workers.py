@@ -16,8 +16,10 @@ from tfpipeline import checkpoint
 from tfpipeline.cluster import Cluster
 from tfpipeline.errors import Stopped, UserError
 
-# With these a machine that vanished is missed after 30 seconds; a process that ends is missed at once.
-_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+# With these a machine that vanished is missed after 30 seconds, whether it owes an answer or an acknowledgment (in ms);
+# a process that ends is missed at once.
+_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+_LAST_WORD_SECONDS = 5  # What a process said before it ended is there long before TensorFlow misses it.
 
 
 class Gone(UserError):
@@ -42,7 +44,7 @@ class Connection:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
-            if hasattr(socket, name):  # macOS names one of them otherwise, and keeps its default.
+            if hasattr(socket, name):  # Not every system has all of them.
                 connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         self._file = connected.makefile("rwb")
 
@@ -153,7 +155,10 @@ class Workers:
         if not self.is_chief:
             self._connections[0].send(value)
             return self._connections[0].receive()
-        values = [json.loads(json.dumps(value)), *(self._connections[number].receive() for number in range(1, self.count))]
+        values = [
+            json.loads(json.dumps(value)),
+            *(self._connections[number].receive() for number in range(1, self.count)),
+        ]
         for connection in self._connections.values():
             connection.send(values)
         return values
@@ -161,6 +166,22 @@ class Workers:
     def of_chief(self, value):
         """What the chief gave; argument and errors are those of `exchange`."""
         return self.exchange(value)[0]
+
+    def why_lost(self, numbers: list[int]) -> UserError:
+        """What to raise when TensorFlow has lost workers: the reason that one of them gave, or that it is gone.
+
+        Args:
+            numbers: of the lost workers; none where TensorFlow does not know.
+        """
+        for number in set(numbers) & self._connections.keys():
+            self._connections[number].wait_for(_LAST_WORD_SECONDS)
+            try:
+                while True:
+                    self._connections[number].receive()
+            except UserError as error:
+                return error
+        others = numbers or [number for number in range(self.count) if number != self.number]
+        return Gone(" or ".join(map(self.cluster.name, others)))
 
     def check_same(self, values: dict, advice: str) -> None:
         """Checks that all workers have the chief's values.
