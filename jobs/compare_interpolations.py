@@ -24,12 +24,13 @@ class Config(ImageFlags):
     teacher: tuple[str, ...] = required("as in jobs.label_imagenet64; may be repeated", metavar="SPEC")
     out: str = required("directory for contact_sheet.png, comparison.png and comparison.csv", metavar="DIR")
     sample: int = flag(1000, "images to compare on, evenly spread over all", metavar="N")
+    rows: int = flag(12, "images on the contact sheet, evenly spread over the sample", metavar="N")
     batch_size: int = flag(50, "images that a teacher answers at a time", metavar="N")
 
 
 def run(config: Config) -> dict:
     """Compares, writes the pictures and the table, and returns the figures."""
-    for name in ("sample", "batch_size"):
+    for name in ("sample", "rows", "batch_size"):
         if getattr(config, name) < 1:
             raise FlagError(f"--{name.replace('_', '-')} is {getattr(config, name)}; it must be at least 1")
     for spec in config.teacher:
@@ -51,7 +52,7 @@ def run(config: Config) -> dict:
     out.mkdir(parents=True, exist_ok=True)
     write_table(out / "comparison.csv", compared)
     pictures.save(comparison_pictures.bars(compared), out / "comparison.png")
-    shown = comparison.sample(len(images), comparison_pictures.ROWS)
+    shown = comparison.sample(len(images), config.rows)
     size = max(teacher.size for teacher in loaded)
     pictures.save(comparison_pictures.contact_sheet(images[shown], shown, compared, size), out / "contact_sheet.png")
     print_tables(compared)
