@@ -6,7 +6,6 @@ killed before its first label, or is run again elsewhere on this machine, gives 
 
 import collections.abc
 import contextlib
-import dataclasses
 import fcntl
 import functools
 import hashlib
@@ -25,12 +24,14 @@ from tfpipeline import durable
 from tfpipeline.errors import UserError
 from tfpipeline.progress import SILENT
 
-DEFAULT_BATCH_SIZE = 64
-BATCH_SIZES = (1, 4, 16, DEFAULT_BATCH_SIZE)
+# Worth trying, the first one where there is no measurement. OpenVINO runs as many batches at a time as there are cores,
+# and is fastest while each of them fits into a core's cache.
+BATCH_SIZES = {"tensorflow": (64, 16), "openvino": (16, 4, 1)}
+DEFAULT_BATCH_SIZE = BATCH_SIZES["tensorflow"][0]
 SHORT_SECONDS = 60.0  # Work that takes less is not worth a measurement.
-_PILOT_BATCH_SIZE = 16
-_FEW_IMAGES = 4 * DEFAULT_BATCH_SIZE
-_MEASURED_SECONDS, _MEASURED_IMAGES = 1.0, 1024
+_FEW_IMAGES = 256
+_TURNS, _SECONDS_PER_TURN, _IMAGES_PER_TURN = 3, 0.5, 1024
+_LONGEST_TURN = 10.0  # seconds
 _WORTHWHILE = 1.1  # times the rate that the default reaches, or else the default is kept
 _CHECKED_IMAGES = 16
 _MEMORY_SHARE = 0.25
@@ -38,89 +39,61 @@ _MEMORY_SHARE = 0.25
 _TENSORS_HELD = 3
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What there is to choose from.
-
-    Attributes:
-        runtimes: of runtimes.RUNTIMES, the first one the default.
-        batch_sizes: images per step.
-    """
-
-    runtimes: tuple[str, ...]
-    batch_sizes: tuple[int, ...]
-
-    @property
-    def default(self) -> tuple[str, int]:
-        """The runtime and batch size where the choice does not matter."""
-        return self.runtimes[0], self._nearest(DEFAULT_BATCH_SIZE)
-
-    @property
-    def pilot(self) -> tuple[str, int]:
-        """The runtime and batch size of the first look."""
-        return self.runtimes[0], self._nearest(_PILOT_BATCH_SIZE)
-
-    def _nearest(self, wanted):
-        return min(self.batch_sizes, key=lambda size: abs(size - wanted))
-
-
-def options(runtime: str | None, batch_size: int | None, console=SILENT) -> Options:
-    """What is left to choose.
+def ways(runtime: str | None, batch_size: int | None, console=SILENT) -> list[tuple[str, int]]:
+    """The (runtime, batch size) to choose from, the default first.
 
     Args:
         runtime: the one to take, or None for any that is installed.
-        batch_size: the one to take, or None for any.
+        batch_size: the one to take, or None for any of BATCH_SIZES.
         console: told when OpenVINO is missing.
     """
-    if runtime:
-        names = (runtime,)
-    else:
-        names = runtimes.installed()
-        if names != runtimes.RUNTIMES:
-            console.say(
-                "OpenVINO, often faster on processors, is not installed (pip install openvino): TensorFlow answers"
-            )
-    return Options(names, (batch_size,) if batch_size else BATCH_SIZES)
+    names = (runtime,) if runtime else runtimes.installed()
+    if runtime is None and names != runtimes.RUNTIMES:
+        console.say("OpenVINO, often faster on processors, is not installed (pip install openvino): TensorFlow answers")
+    return [(name, size) for name in names for size in ((batch_size,) if batch_size else BATCH_SIZES[name])]
 
 
 def fastest(
-    base: Answerer, offered: Options, images: np.ndarray, key: str, cache: pathlib.Path, console=SILENT
+    base: Answerer, offered: list[tuple[str, int]], images: np.ndarray, key: str, cache: pathlib.Path, console=SILENT
 ) -> Answerer:
-    """The answerer among the options that labels the images fastest; the same one each time.
+    """The answerer among the ways offered that labels the images fastest; the same one each time.
 
     Args:
-        base: answers by any of them.
-        offered: of `options`.
+        base: answers in any of the ways.
+        offered: of `ways`.
         images: uint8 (N, H, W, 3), all that are to be labeled.
         key: tells this work from other work.
         cache: the directory that keeps choices.
         console: told what was measured.
+
+    Raises:
+        UserError: the only runtime offered cannot run the teachers, or answers otherwise than TensorFlow.
     """
-    if len(images) <= _FEW_IMAGES or len(offered.runtimes) == len(offered.batch_sizes) == 1:
-        return base.by(*offered.default)
+    if len(images) <= _FEW_IMAGES or len(offered) == 1:
+        return _checked(base.by(*offered[0]), images)
     path = _record(cache, key, offered)
     with _locked(path):
         chosen = _recorded(path, offered)
         if chosen is None:
             rates = _measure(base, offered, images, console)
-            chosen = _best(rates, offered)
+            chosen = _best(rates, offered[0])
             told = {f"{runtime}, {size} at a time": round(rate, 1) for (runtime, size), rate in rates.items()}
             content = {"runtime": chosen[0], "batch_size": chosen[1], "images_per_second": told}
             durable.write_file(path, json.dumps(content, indent=1).encode())
             if len(rates) > 1:
                 console.say("images/s by " + "; ".join(f"{name}: {rate:,.1f}" for name, rate in told.items()))
     console.say(f"{chosen[0]} answers in {base.precision}, {chosen[1]} images at a time")
-    return base.by(*chosen)
+    return _checked(base.by(*chosen), images)
 
 
-def check_same(answer: Answerer, images: np.ndarray) -> None:
-    """Checks a few answers against those of TensorFlow in float32.
+def _checked(answer, images):
+    """The answerer, after a few of its answers were compared with those of TensorFlow in float32.
 
     Raises:
         UserError: they are others.
     """
     if (answer.runtime, answer.precision) == ("tensorflow", "float32"):
-        return
+        return answer
     count = min(_CHECKED_IMAGES, len(images))
     pictures = np.array(images[np.linspace(0, len(images) - 1, count).astype(np.int64)])
     expected = answer.by("tensorflow", count, "float32").log_probs(pictures)
@@ -134,54 +107,56 @@ def check_same(answer: Answerer, images: np.ndarray) -> None:
             f"{moved:.2%} of the probability lies on other classes, at most {allowed:.2%} may); give --runtime "
             "tensorflow --precision float32"
         )
+    return answer
 
 
 def images_per_second(answer: Answerer, images: np.ndarray) -> float:
     """The rate of labeling, over a few batches after the first one."""
-    count = min(len(images), _MEASURED_IMAGES)
+    count = min(len(images), _IMAGES_PER_TURN)
     whole = count - count % answer.batch_size or count
     batches = labeler.answered_batches(images, itertools.repeat((0, whole)), answer, answer.batch_size, answer.parallel)
     with contextlib.closing(batches):
         next(batches)
         start, done, seconds = time.monotonic(), 0, 0.0
-        while done <= answer.parallel * answer.batch_size or seconds < _MEASURED_SECONDS:
+        while done <= answer.parallel * answer.batch_size or seconds < _SECONDS_PER_TURN:
             done += len(next(batches)[1])
             seconds = time.monotonic() - start
     return done / seconds
 
 
 def _measure(base, offered, images, console):
-    """(runtime, batch size) -> images/s; of the first look alone, when the work is short."""
-    pilot = images_per_second(base.by(*offered.pilot), images)
-    if len(images) / pilot < SHORT_SECONDS:
-        return {offered.default: pilot}
-    rates = {}
-    for runtime, size in itertools.product(offered.runtimes, offered.batch_sizes):
-        if size > min(offered.batch_sizes) and _bytes_held(base, runtime) * size > _MEMORY_SHARE * _memory():
-            continue
+    """way -> images/s, the best of several turns; a first look alone when the work is short."""
+    default = offered[0]
+    pilot = min(way for way in offered if way[0] == default[0])
+    rates = {pilot: images_per_second(base.by(*pilot), images)}
+    if len(images) / rates[pilot] < SHORT_SECONDS:
+        return {default: rates[pilot]}
+    answerers = {pilot: base.by(*pilot)}
+    for runtime, group in itertools.groupby(offered, key=lambda way: way[0]):
+        within = [way for way in group if _is_within_means(base, way, rates[pilot])]
         try:
-            answer = base.by(runtime, size)
-            if (runtime, size) == (runtime, min(offered.batch_sizes)):
-                check_same(answer, images)
+            answerers |= {way: _checked(base.by(*way), images) for way in within}
         except UserError as error:
-            if len(offered.runtimes) == 1:
+            if runtime == default[0]:
                 raise
             console.say(f"{runtime} is left out: {error}")
-            break
-        rates[runtime, size] = images_per_second(answer, images)
+    for _, (way, answer) in itertools.product(range(_TURNS), answerers.items()):
+        rates[way] = max(rates.get(way, 0.0), images_per_second(answer, images))
     return rates
 
 
-def _best(rates, offered):
-    """The fastest, unless the default is nearly as fast."""
+def _best(rates, default):
+    """The fastest way, unless the default is nearly as fast."""
     best = max(rates, key=rates.get)
-    return best if rates[best] > _WORTHWHILE * rates.get(offered.default, 0.0) else offered.default
+    return best if rates[best] > _WORTHWHILE * rates.get(default, 0.0) else default
 
 
-def _bytes_held(base, runtime):
-    """The memory that answering holds per image of a batch, estimated by the largest tensor of the graph."""
+def _is_within_means(base, way, rate):
+    """Whether a way's batches fit into memory, and a few of them into a turn, at about `rate` images/s."""
+    runtime, size = way
     at_once = 1 if runtime == "tensorflow" else os.cpu_count()
-    return _TENSORS_HELD * at_once * base.largest_tensor_bytes()
+    held = _TENSORS_HELD * base.largest_tensor_bytes() * size * at_once
+    return held < _MEMORY_SHARE * _memory() and 2 * size * at_once / rate < _LONGEST_TURN
 
 
 @functools.cache
@@ -192,19 +167,19 @@ def _memory():
 
 def _record(cache, key, offered):
     """The file that keeps the choice for this work on this machine with these versions."""
-    versions = [tf.__version__, runtimes.import_openvino().__version__ if "openvino" in offered.runtimes else ""]
-    parts = [key, *dataclasses.astuple(offered), *versions, os.cpu_count()]
+    openvino = [runtimes.import_openvino().__version__ for runtime, _ in offered[-1:] if runtime == "openvino"]
+    parts = [key, offered, tf.__version__, openvino, os.cpu_count()]
     return pathlib.Path(cache) / "runtimes" / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.json"
 
 
 def _recorded(path, offered):
-    """(runtime, batch size) on record, or None."""
+    """The way on record, or None."""
     try:
         content = json.loads(path.read_text())
         chosen = content["runtime"], content["batch_size"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    return chosen if chosen[0] in offered.runtimes and chosen[1] in offered.batch_sizes else None
+    return chosen if chosen in offered else None
 
 
 @contextlib.contextmanager
