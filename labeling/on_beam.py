@@ -15,8 +15,6 @@ import signal
 import threading
 import uuid
 
-import numpy as np
-
 from labeling import answers, labeler, teachers
 from labeling.label_store import LabelStore, open_labels
 from tfpipeline import durable, image_store
@@ -67,16 +65,17 @@ class Worker:
         spec = self.store.spec
         self.images = image_store.map_images(pathlib.Path(plan.images), spec.images_sha256)
         experts = [_expert(*pair, spec.subset) for pair in zip(plan.teachers, spec.teachers, strict=True)]
-        self.answer = answers.Answerer(experts, spec.views, spec.top_k, self.images.shape[1:], plan.batch_size)
+        self.answer = answers.Answerer(
+            experts, spec.views, spec.top_k, self.images.shape[1:], plan.batch_size, spec.runtime, spec.precision
+        )
 
     def label(self, reached: tuple[int, int]) -> None:
         """Writes the shard of the range (first, last), unless it is there already or nobody wants it any more."""
         if self.store.is_done(reached) or not pathlib.Path(self.plan.ticket).exists():
             return
-        first, last = reached
-        step = self.plan.batch_size
-        parts = [self.answer(np.array(self.images[i : min(i + step, last)])) for i in range(first, last, step)]
-        self.store.write_shard(first, last, labeler.concatenate(parts))
+        size, parallel = self.plan.batch_size, self.answer.parallel
+        parts = [part for _, part in labeler.answered_batches(self.images, [reached], self.answer, size, parallel)]
+        self.store.write_shard(*reached, labeler.concatenate(parts))
 
 
 class LabelShard(beam.DoFn):
@@ -94,14 +93,14 @@ class LabelShard(beam.DoFn):
         self._worker.label(reached)
 
 
-def open_pipeline(given: tuple[str, ...]) -> beam.Pipeline:
-    """An empty pipeline with Beam's own options.
+def options_of(given: tuple[str, ...]) -> PipelineOptions:
+    """Beam's own options.
 
     Args:
         given: each "NAME=VALUE", or "NAME" of a switch; the dashes before it, as Beam's documents write them, may stay.
 
     Raises:
-        FlagError: Beam has no such option, refuses its value, or lacks what the runner needs.
+        FlagError: Beam has no such option, or refuses its value.
     """
     options = PipelineOptions(["--" + option.removeprefix("--") for option in given])
     known = PipelineOptions([]).get_all_options()
@@ -118,8 +117,17 @@ def open_pipeline(given: tuple[str, ...]) -> beam.Pipeline:
     options.view_as(TypeOptions).allow_unsafe_triggers = True
     logs = options.view_as(WorkerOptions)
     logs.default_sdk_harness_log_level = logs.default_sdk_harness_log_level or "ERROR"
+    return options
+
+
+def open_pipeline(given: tuple[str, ...]) -> beam.Pipeline:
+    """An empty pipeline with the options of `options_of`.
+
+    Raises:
+        FlagError: as `options_of`; or an option is missing, or a package, that the runner needs.
+    """
     try:
-        return beam.Pipeline(options=options)
+        return beam.Pipeline(options=options_of(given))
     except (ValueError, ImportError) as error:
         raise FlagError(f"--beam-option: {error}") from error
 
@@ -155,12 +163,17 @@ def label(pipeline: beam.Pipeline, images, store: LabelStore, experts, batch_siz
         pipeline | beam.Create(missing) | beam.Reshuffle() | "Label" >> beam.ParDo(LabelShard(plan))
         try:
             pipeline.run().wait_until_finish()
-        except RuntimeError as error:  # Beam's way to hand over what a worker raised: its text ends with it.
+        except RuntimeError as error:  # Beam's way to hand over what a worker raised.
             stop.raise_if_requested(SAVED)
-            cause = str(error).strip().splitlines()[-1]
-            raise UserError(f"Beam gave up ({cause}); {SAVED}; run the same command again to go on") from error
+            raise UserError(f"Beam gave up ({_cause(error)}); {SAVED}; run the same command again to go on") from error
     stop.raise_if_requested(SAVED)
     return labeler.images_in(missing) - labeler.images_in(store.missing_ranges())
+
+
+def _cause(error):
+    """The line of a worker's traceback that tells what happened: Beam marks it, and its own troubles may follow."""
+    lines = str(error).strip().splitlines()
+    return next((line for line in reversed(lines) if "[while running" in line), lines[-1])
 
 
 def _expert(teacher_spec, described, subset):
@@ -174,7 +187,7 @@ def _expert(teacher_spec, described, subset):
     if teacher.fingerprint != described["fingerprint"]:
         raise UserError(
             f"teacher {teacher_spec} is another one on this worker ({teacher.fingerprint[:12]}) than in the label "
-            f"store ({described['fingerprint'][:12]}); give every worker the same files"
+            f"store ({described['fingerprint'][:12]}); put the same files on every worker"
         )
     teacher = dataclasses.replace(teacher, subset=subset)
     return answers.Expert(teacher, described["interpolation"], described["weight"])
