@@ -36,19 +36,12 @@ def arguments(place, out, *switches, beam=None):
     flags = ["--images", "shapes", "--limit", IMAGES, "--cache", place / "cache", "--out", out]
     flags += ["--teacher", place / "first", "--teacher", place / "second", "--classes", place / "subset.txt"]
     flags += ["--interpolation", "bicubic", "--interpolation", "area", "--weight", 2, "--weight", 1]
-    flags += [
-        "--teacher-range",
-        "0..1",
-        "--teacher-range",
-        "tf",
-        "--views",
-        "identity,crop:4:8:40:flip",
-        "--keep-views",
-    ]
-    flags += ["--top-k", 3, "--shard-size", SHARD, "--batch-size", 1, "--no-gate", *switches]
+    flags += ["--teacher-range", "0..1", "--teacher-range", "tf"]
+    flags += ["--views", "identity,crop:4:8:40:flip", "--keep-views"]
+    flags += ["--top-k", 3, "--shard-size", SHARD, "--batch-size", 1, "--runtime", "tensorflow", "--no-gate"]
     if beam is not None:
         flags += ["--runner", "beam", *(f"--beam-option={option}" for option in beam)]
-    return [str(flag) for flag in flags]
+    return [str(flag) for flag in [*flags, *switches]]
 
 
 def run(place, out, *switches, beam=None):
@@ -192,7 +185,7 @@ def test_whoever_dies_the_same_command_goes_on_to_the_same_store(tmp_path, place
 def test_a_worker_with_other_files_refuses(tmp_path, place, local):
     from labeling.on_beam import Plan, Worker
 
-    (images,) = (place / "cache").iterdir()
+    (images,) = (path.parent for path in (place / "cache").glob("*/store.json"))
     teachers = (str(place / "first"), str(place / "second"))
     plan = Plan(str(images), str(place / "local"), teachers, batch_size=1, ticket="")
     assert Worker(plan).store.spec.views == ("identity", "crop:4:8:40:flip")
