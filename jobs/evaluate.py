@@ -106,15 +106,27 @@ def teacher_answers(labels: str, store, classes: int, console) -> dict[str, np.n
 
 
 def spec_of_classes(config: Config):
-    """The spec of labels that count classes as the network does: --labels, else those that it learned from, or None."""
-    from labeling import label_store
+    """The spec of labels that count classes as the network does: --labels, else those that it learned from, or None.
 
-    labels, flags = config.labels, pathlib.Path(config.run) / "config.json"
-    if labels is None and flags.is_file():
-        labels = json.loads(flags.read_text())["flags"]["labels"]
-    if labels is None or not (pathlib.Path(labels) / label_store.SPEC_FILE).is_file():
-        return None
-    return label_store.open_labels(labels).spec
+    Raises:
+        UserError: both are there and count their classes differently.
+    """
+    from labeling import label_spec, label_store
+
+    flags = pathlib.Path(config.run) / "config.json"
+    learned = json.loads(flags.read_text())["flags"]["labels"] if flags.is_file() else None
+
+    def spec_in(labels):
+        there = labels is not None and (pathlib.Path(labels) / label_store.SPEC_FILE).is_file()
+        return label_store.open_labels(labels).spec if there else None
+
+    given, own = spec_in(config.labels), spec_in(learned)
+    if given and own and not label_spec.count_alike(given, own):
+        raise UserError(
+            f"--labels {config.labels} count other classes, or in another order, than {learned}, which the network "
+            "learned from; give labels by the same teacher over the same classes"
+        )
+    return given or own
 
 
 def truth_of(store, spec, classes: int, console) -> np.ndarray:

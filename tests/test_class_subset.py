@@ -297,3 +297,6 @@ def test_labels_over_another_subset_are_refused(place):
     store = image_store.open_or_build("shapes", split="valid", limit=96, cache=place / "cache")
     with pytest.raises(UserError, match=r"count other classes, or in another order, than --labels; .*same --classes"):
         training_data.validation_data(store, str(place / "other"), training, SILENT)
+    flags = {"images": "shapes", "split": "valid", "limit": 96, "cache": str(place / "cache"), "quiet": True}
+    with pytest.raises(UserError, match=r"--labels .*other count other classes, or in another order, than .*train"):
+        evaluate.run(evaluate.Config(run=str(place / "run"), labels=str(place / "other"), **flags))
