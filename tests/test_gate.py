@@ -5,6 +5,7 @@ import dataclasses
 import io
 import os
 import pathlib
+import re
 import tarfile
 
 import numpy as np
@@ -133,7 +134,11 @@ def test_real_teachers(thousand, monkeypatch, file, right):
     assert teacher.feeding.range == right
     answers = gate.answers_by_range(Expert(teacher, "bilinear"), images[gate.sample_of(len(images))], 32)
     monkeypatch.setattr(gate, "answers_by_range", lambda *_: dict(answers))  # The same for all of the checks.
+    assert np.mean(answers[right].argmax(1) == truth[gate.sample_of(len(images))]) > 0.4
     gate.check(Expert(teacher, "bilinear"), images, truth, 1000, 32)
+    for shift in (-1, 1):
+        with pytest.raises(UserError, match=re.escape(f"when counted {-shift:+d}: its classes are shifted")):
+            gate.check(Expert(teacher, "bilinear"), images, truth + shift, 1000, 32)
     for name in set(feeding.RANGES) - {right}:
         wrong = dataclasses.replace(teacher, feeding=dataclasses.replace(teacher.feeding, range=name))
         with pytest.raises(UserError, match=f"--teacher-range {right}|leave --teacher-range out"):
