@@ -39,5 +39,13 @@ test-peers: $(VENV)/dev.stamp
 test-extras: $(VENV)/extras.stamp
 	$(BIN)/python -m pytest -q -m extras
 
+# What is optional: OpenVINO, Apache Beam, ONNX and others.
+$(VENV)/extras.stamp: requirements-extras.txt $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-extras.txt
+	touch $@
+
+test-extras: $(VENV)/extras.stamp
+	$(BIN)/python -m pytest -q -m extras
+
 clean:
 	rm -rf $(VENV) demo runs

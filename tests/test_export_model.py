@@ -65,9 +65,8 @@ def test_a_litert_file_answers_batches_of_any_size(tmp_path, run_directory):
     np.testing.assert_allclose(answer(images)[2:3], answer(images[2:3]), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.extras
 def test_an_onnx_file_answers_like_keras(tmp_path, run_directory):
-    for package in ("tf2onnx", "onnx", "onnxruntime"):
-        pytest.importorskip(package, reason=f"{package} is optional (requirements-extras.txt)")
     figures = export.run(config_of(run_directory, "onnx", tmp_path / "out.onnx"))
     assert figures["same_top1"] == IMAGES and figures["max_log_prob_difference"] < 1e-4
 
