@@ -17,7 +17,7 @@ $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 	touch $@
 
 $(VENV)/extras.stamp: requirements-extras.txt $(VENV)/dev.stamp
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-extras.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-extras.txt
 	touch $@
 
 demo: $(VENV)/run.stamp
@@ -35,15 +35,7 @@ test-peers: $(VENV)/dev.stamp
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pytest -q -m peers
 
-# What works with optional packages alone.
-test-extras: $(VENV)/extras.stamp
-	$(BIN)/python -m pytest -q -m extras
-
-# What is optional: OpenVINO, Apache Beam, ONNX and others.
-$(VENV)/extras.stamp: requirements-extras.txt $(VENV)/dev.stamp
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-extras.txt
-	touch $@
-
+# What needs the optional packages: OpenVINO, Apache Beam and others.
 test-extras: $(VENV)/extras.stamp
 	$(BIN)/python -m pytest -q -m extras
 
