@@ -114,6 +114,8 @@ def run(config: Config) -> dict:
     console, directory = Console(config.quiet), pathlib.Path(config.run)
     mirror = None if config.mirror is None else pathlib.Path(config.mirror)
     checkpoints = directory / run_directory.CHECKPOINTS
+    if cluster:
+        console.say(f"this is {cluster.name(cluster.number)}; waiting until all {len(cluster.addresses)} are there")
     with strategies.met(cluster) as workers, run_directory.locked(directory) if workers.is_chief else nullcontext():
         snapshot = None
         if workers.is_chief:

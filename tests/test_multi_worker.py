@@ -13,6 +13,7 @@ from test_workers import clusters
 from tfpipeline import checkpoint, run_directory, trainer
 
 WORKERS = 2
+MOST_SECONDS = 300  # A worker that waits for one that is gone would wait for ever.
 # Gradients long enough to be clipped, a penalty, averages, partners in the other worker's part; no batch statistics.
 PLAIN = {
     "network": "patchify_net",
@@ -60,8 +61,11 @@ def pair(place, argv, victim=None, signal_number=None, step=None):
             flags += ["--run", str(place / "another machine")]  # Only the chief's counts.
         said = place / f"said-{step}-{cluster.number}"
         children.append(Child(said, work, flags, cluster, number, step))
-    for child in children:
-        child.ended()
+    try:
+        assert all(child.ended(MOST_SECONDS) for child in children), [child.said() for child in children]
+    finally:
+        for child in children:
+            child.process.kill()
     assert not (place / "another machine").exists()
     return children
 
@@ -77,11 +81,12 @@ def relative_difference(ours, theirs):
 
 def test_two_processes_reach_the_weights_of_one(cache, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    finished(tmp_path / "said", run_job, argv_of(cache, one, **PLAIN))
-    children = pair(tmp_path, argv_of(cache, two, **PLAIN))
+    finished(tmp_path / "said", run_job, argv_of(cache, one, "--best", **PLAIN))
+    children = pair(tmp_path, argv_of(cache, two, "--best", **PLAIN))
     assert [child.exit_code for child in children] == [0, 0], [child.said() for child in children]
     differences = {name: relative_difference(arrays_in(two)[name], array) for name, array in arrays_in(one).items()}
     assert max(differences.values()) < 1e-5, differences
+    assert all("the best epoch is that of step 8" in child.said() for child in children)
     chief, other = map(figures_of, children)
     assert chief["weights_sha256"] == other["weights_sha256"] and chief["steps"] == 16
     losses = [[row["loss"] for row in history(place)] for place in (one, two)]

@@ -31,17 +31,7 @@ def meet(cluster: Cluster, seconds: float = START_SECONDS) -> Workers:
     deadline = time.monotonic() + seconds
     connections = {}
     try:
-        if cluster.number:
-            connections[0] = _to_chief(cluster, deadline)
-        else:
-            _to_workers(cluster, deadline, connections)
-        for connection in connections.values():
-            connection.wait_for(None)
-        if cluster.number:
-            connections[0].receive()
-        else:
-            for connection in connections.values():
-                connection.send("all are here")
+        (_join if cluster.number else _gather)(cluster, deadline, connections)
     except BaseException:
         for connection in connections.values():
             connection.close()
@@ -49,7 +39,7 @@ def meet(cluster: Cluster, seconds: float = START_SECONDS) -> Workers:
     return Workers(cluster, connections)
 
 
-def _to_workers(cluster, deadline, connections):
+def _gather(cluster, deadline, connections):
     """Adds the chief's connections, by number."""
     try:
         with socket.create_server(("", host_and_port(cluster.addresses[0])[1])) as door:
@@ -67,6 +57,9 @@ def _to_workers(cluster, deadline, connections):
         raise UserError(
             f"cannot listen at {cluster.addresses[0]}: {error.strerror}; end what does, or change TF_CONFIG"
         ) from error
+    for connection in connections.values():
+        connection.wait_for(None)
+        connection.send("all are here")
 
 
 def _let_in(connection, cluster, connections):
@@ -88,13 +81,15 @@ def _let_in(connection, cluster, connections):
     connection.close()
 
 
-def _to_chief(cluster, deadline):
-    """The connection of another worker, once the chief has let it in."""
-    while time.monotonic() < deadline:
-        if connection := _let_in_by(cluster):
-            return connection
+def _join(cluster, deadline, connections):
+    """Adds another worker's connection, by the chief's number."""
+    while not (connection := _let_in_by(cluster)):
+        if time.monotonic() > deadline:
+            raise UserError(f"{cluster.name(0)} does not answer; start all workers, with their addresses in TF_CONFIG")
         time.sleep(_RETRY_SECONDS)
-    raise UserError(f"{cluster.name(0)} does not answer; start all workers, with their addresses in TF_CONFIG")
+    connections[0] = connection
+    connection.wait_for(None)
+    connection.receive()
 
 
 def _let_in_by(cluster):
