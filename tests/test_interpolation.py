@@ -52,3 +52,17 @@ def test_a_graph_makes_the_same_pixels():
 def test_rows_of_the_matrix_sum_to_one():
     for method in interpolation.METHODS:
         np.testing.assert_allclose(interpolation.resampling_matrix(64, 224, method).sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", interpolation.METHODS)
+def test_images_of_64_pixels_become_those_of_tensorflow(method):
+    pixels = noise(64, 64)
+    expected = np.clip(tf.image.resize(pixels, (224, 224), method), 0, 255)
+    np.testing.assert_allclose(interpolation.enlarge(pixels, 224, method), expected, atol=1e-3)
+
+
+def test_nearest_neighbors_are_exact():
+    pixels = noise(64, 64)
+    np.testing.assert_array_equal(
+        interpolation.enlarge(pixels, 224, "nearest"), tf.image.resize(pixels, (224, 224), "nearest")
+    )
