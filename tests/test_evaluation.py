@@ -36,6 +36,26 @@ def test_a_flip_averages_the_log_probabilities_of_both_sides():
     np.testing.assert_allclose(answers.probability, [np.exp(3) / np.exp(mean).sum()], rtol=1e-5)
 
 
+def test_the_graph_is_built_once_for_a_model_and_follows_its_weights():
+    class Adds(keras.Layer):
+        traced = 0
+
+        def build(self, _):
+            self.bias = self.add_weight(shape=(3,), initializer="zeros")
+
+        def call(self, images):
+            Adds.traced += 1
+            return images[:, 0, :, 0] + self.bias
+
+    inputs, layer = keras.Input((1, 3, 3)), Adds()
+    model, images = keras.Model(inputs, layer(inputs)), np.zeros((2, 1, 3, 3), np.uint8)
+    evaluation.answer_images(model, images)
+    traced = Adds.traced
+    layer.bias.assign([0.0, 5.0, 0.0])
+    assert evaluation.answer_images(model, images).top[:, 0].tolist() == [1, 1]
+    assert Adds.traced == traced
+
+
 def test_figures_count_what_a_person_would():
     top = np.array([[0, 1], [1, 0], [2, 0], [0, 2]])
     answers = evaluation.Answers(top, np.ones(4))

@@ -1,6 +1,7 @@
 """What a trained network answers on images, and how good that is against the truth and against its teacher."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -48,6 +49,22 @@ def answer_images(
     import tensorflow as tf
 
     targets = targets or {}
+    answer = _answering(model, flip, divergence)
+    batches = []
+    with console.bar("evaluating", len(images), "image") as advance:
+        for first in range(0, len(images), batch_size):
+            last = first + batch_size
+            pixels = tf.constant(np.asarray(images[first:last]))
+            of_batch = {name: tf.constant(array[first:last]) for name, array in targets.items()}
+            batches.append([part.numpy() for part in answer(tf.cast(pixels, tf.float32), of_batch)])
+            advance(len(pixels))
+    return Answers(*map(np.concatenate, zip(*batches, strict=True)))
+
+
+@functools.lru_cache(maxsize=1)
+def _answering(model, flip, divergence):
+    """The graph that answers a batch; kept, because a training asks the same model after every epoch."""
+    import tensorflow as tf
 
     @tf.function(reduce_retracing=True)
     def answer(pixels, of_batch):
@@ -58,15 +75,7 @@ def answer_images(
         best, classes = tf.math.top_k(log_probs, min(TOP, log_probs.shape[-1]))
         return classes, tf.exp(best[:, 0]), *([divergence(log_probs, of_batch)] if of_batch else [])
 
-    batches = []
-    with console.bar("evaluating", len(images), "image") as advance:
-        for first in range(0, len(images), batch_size):
-            last = first + batch_size
-            pixels = tf.constant(np.asarray(images[first:last]))
-            of_batch = {name: tf.constant(array[first:last]) for name, array in targets.items()}
-            batches.append([part.numpy() for part in answer(tf.cast(pixels, tf.float32), of_batch)])
-            advance(len(pixels))
-    return Answers(*map(np.concatenate, zip(*batches, strict=True)))
+    return answer
 
 
 def share_in_top(top, wanted, k: int) -> float | None:
