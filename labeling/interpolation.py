@@ -6,7 +6,6 @@ import numpy as np
 import tensorflow as tf
 
 METHODS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5", "area", "gaussian", "mitchellcubic")
-_NEVER_OVERSHOOTING = ("nearest", "bilinear", "area", "gaussian")
 
 
 def enlarge(pixels, size: int, method: str) -> tf.Tensor:
@@ -27,7 +26,7 @@ def enlarge(pixels, size: int, method: str) -> tf.Tensor:
     if (height, width) == (size, size):
         return pixels
     enlarged = _product(pixels, resampling_matrix(height, size, method), resampling_matrix(width, size, method))
-    return enlarged if method in _NEVER_OVERSHOOTING else tf.clip_by_value(enlarged, 0.0, 255.0)
+    return tf.clip_by_value(enlarged, 0.0, 255.0)  # Where a kernel overshoots, and where rounding does.
 
 
 def _product(pixels, rows, columns):
