@@ -75,12 +75,12 @@ def fastest(
     with _locked(path):
         chosen = _recorded(path, offered)
         if chosen is None:
-            rates = _measure(base, offered, images, console)
-            chosen = _best(rates, offered[0])
-            told = {f"{runtime}, {size} at a time": round(rate, 1) for (runtime, size), rate in rates.items()}
+            measured = {} if _is_short(base, offered, images) else rates(base, offered, images, console)
+            chosen = best(measured, offered[0])
+            told = {f"{runtime}, {size} at a time": round(rate, 1) for (runtime, size), rate in measured.items()}
             content = {"runtime": chosen[0], "batch_size": chosen[1], "images_per_second": told}
             durable.write_file(path, json.dumps(content, indent=1).encode())
-            if len(rates) > 1:
+            if told:
                 console.say("images/s by " + "; ".join(f"{name}: {rate:,.1f}" for name, rate in told.items()))
     console.say(f"{chosen[0]} answers in {base.precision}, {chosen[1]} images at a time")
     return _checked(base.by(*chosen), images)
@@ -124,31 +124,46 @@ def images_per_second(answer: Answerer, images: np.ndarray) -> float:
     return done / seconds
 
 
-def _measure(base, offered, images, console):
-    """way -> images/s, the best of several turns; a first look alone when the work is short."""
-    default = offered[0]
-    pilot = min(way for way in offered if way[0] == default[0])
-    rates = {pilot: images_per_second(base.by(*pilot), images)}
-    if len(images) / rates[pilot] < SHORT_SECONDS:
-        return {default: rates[pilot]}
-    answerers = {pilot: base.by(*pilot)}
+def rates(
+    base: Answerer, offered: list[tuple[str, int]], images: np.ndarray, console=SILENT
+) -> dict[tuple[str, int], float]:
+    """Of the ways offered those that are within the machine's means, way -> images/s, the best of several turns.
+
+    Raises:
+        UserError: the default runtime cannot run the teachers, or answers otherwise than TensorFlow. Another one that
+            cannot is left out, and `console` is told.
+    """
+    default, pilot = offered[0], _pilot(offered)
+    expected = images_per_second(base.by(*pilot), images)
+    answerers = {}
     for runtime, group in itertools.groupby(offered, key=lambda way: way[0]):
-        within = [way for way in group if _is_within_means(base, way, rates[pilot])]
+        within = [way for way in group if way == pilot or _is_within_means(base, way, expected)]
         try:
             answerers |= {way: _checked(base.by(*way), images) for way in within}
         except UserError as error:
             if runtime == default[0]:
                 raise
             console.say(f"{runtime} is left out: {error}")
+    found = dict.fromkeys(answerers, 0.0)
     for _, (way, answer) in itertools.product(range(_TURNS), answerers.items()):
-        rates[way] = max(rates.get(way, 0.0), images_per_second(answer, images))
-    return rates
+        found[way] = max(found[way], images_per_second(answer, images))
+    return found
 
 
-def _best(rates, default):
-    """The fastest way, unless the default is nearly as fast."""
-    best = max(rates, key=rates.get)
-    return best if rates[best] > _WORTHWHILE * rates.get(default, 0.0) else default
+def best(measured: dict[tuple[str, int], float], default: tuple[str, int]) -> tuple[str, int]:
+    """The fastest way of those measured, unless the default is nearly as fast."""
+    first = max(measured, key=measured.get, default=default)
+    return first if measured.get(first, 0.0) > _WORTHWHILE * measured.get(default, 0.0) else default
+
+
+def _is_short(base, offered, images):
+    """Whether the work takes so little time that it does not matter how it is done."""
+    return len(images) / images_per_second(base.by(*_pilot(offered)), images) < SHORT_SECONDS
+
+
+def _pilot(offered):
+    """The way of a first look: the default runtime, with its smallest batch."""
+    return min(way for way in offered if way[0] == offered[0][0])
 
 
 def _is_within_means(base, way, rate):
