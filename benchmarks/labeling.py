@@ -97,6 +97,8 @@ def fastest_answerer(expert, images, precision):
     runtime, batch_size = ways[0]
     base = answers.Answerer([expert], ("identity",), TOP_K, images.shape[1:], batch_size, runtime, precision)
     measured = runtime_choice.rates(base, ways, images, Console())
+    told = ", ".join(f"{name} by {size} {rate:.0f}" for (name, size), rate in measured.items())
+    print(f"{precision}: {told} images/s", flush=True)
     answer = base.by(*runtime_choice.best(measured, ways[0]))
     print(f"{precision}: {answer.runtime}, {answer.batch_size} images at a time", flush=True)
     return answer
@@ -109,7 +111,7 @@ def labeling(answer, spec, directory: pathlib.Path):
     def label(images):
         counted = dataclasses.replace(spec, count=len(images), precision=answer.precision)
         store = label_store.create_labels(directory / f"{answer.precision}-{next(numbers)}", counted)
-        labeler.label(images, store, answer, answer.batch_size, StopRequest(), SILENT, answer.parallel)
+        labeler.label(images, store, answer, answer.images_per_call, StopRequest(), SILENT, answer.parallel)
         return store
 
     return label

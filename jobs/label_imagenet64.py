@@ -133,7 +133,7 @@ def run(config: Config) -> dict:
             store = label_store.create_labels(out, spec)
             start = time.monotonic()
             if answer:
-                size, parallel = answer.batch_size, answer.parallel
+                size, parallel = answer.images_per_call, answer.parallel
                 labeled = labeler.label(images.images, store, answer, size, stop, console, parallel)
             else:
                 labeled = on_beam.label(pipeline, images, store, experts, spec.batch_size, stop, console)

@@ -12,6 +12,8 @@ from labeling import interpolation, runtimes, views
 from labeling.label_store import Labels
 from labeling.teachers import Teacher
 
+_IMAGES_PER_CALL = 8
+
 
 @dataclasses.dataclass(frozen=True)
 class Expert:
@@ -76,7 +78,7 @@ def largest(log_p: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 class Answerer:
-    """Answers batches of images, always with the same program and shape: the same image gets the same bits.
+    """Answers images, always with the same program and in steps of the same shape: the same image gets the same bits.
 
     Args:
         experts: the teachers.
@@ -134,14 +136,23 @@ class Answerer:
         known = [tensor for tensor in tensors if tensor.shape.rank and tensor.shape[1:].is_fully_defined()]
         return max(tensor.shape[1:].num_elements() * tensor.dtype.size for tensor in known if tensor.shape[0] is None)
 
+    @property
+    def images_per_call(self) -> int:
+        """How many images to hand over at a time, so that steps of few images cost no more around them: whole steps."""
+        return self.batch_size * max(1, _IMAGES_PER_CALL // self.batch_size)
+
     def log_probs(self, images: np.ndarray) -> np.ndarray:
-        """All log-probabilities for up to `batch_size` images, uint8 (n, H, W, 3), as float32 (n, views, classes)."""
+        """All log-probabilities for images, uint8 (n, H, W, 3), as float32 (n, views, classes)."""
+        starts = range(0, len(images), self.batch_size)
+        return np.concatenate([self._step(images[start : start + self.batch_size]) for start in starts])
+
+    def _step(self, images):
         n = len(images)
         if n < self.batch_size:
             images = np.concatenate([images, np.zeros((self.batch_size - n, *images.shape[1:]), np.uint8)])
         return self._program(images)[:n]
 
     def __call__(self, images: np.ndarray) -> Labels:
-        """The labels of up to `batch_size` images, uint8 (n, H, W, 3)."""
+        """The labels of images, uint8 (n, H, W, 3)."""
         top_k, log_p, log_tail = largest(self.log_probs(images), self._k)
         return Labels(top_k.astype(np.uint16), log_p.astype(np.float16), log_tail.astype(np.float16))

@@ -30,12 +30,12 @@ def enlarge(pixels, size: int, method: str) -> tf.Tensor:
 
 
 def _product(pixels, rows, columns):
-    """R x Cᵀ for each channel, the width first, while the image is small.
+    """R x Cᵀ for each channel, as (xᵀ Rᵀ)ᵀ Cᵀ: runtimes multiply fastest by a constant on the right.
 
     Where operations of resizing exist, they are little faster, and each runtime has only some of the methods.
     """
-    channels_first = tf.transpose(pixels, (0, 3, 1, 2))
-    return tf.transpose(tf.matmul(rows, tf.matmul(channels_first, columns.T)), (0, 2, 3, 1))
+    stretched = tf.matmul(tf.transpose(pixels, (0, 3, 2, 1)), rows.T)  # (B, C, w, H)
+    return tf.transpose(tf.matmul(tf.transpose(stretched, (0, 1, 3, 2)), columns.T), (0, 2, 3, 1))
 
 
 @functools.cache

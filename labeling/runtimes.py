@@ -58,8 +58,8 @@ class OpenVinoProgram:
         precision: one of PRECISIONS. "bfloat16" has an effect on processors with its arithmetic.
 
     Attributes:
-        parallel: how many threads may usefully call at the same time: one more than there are streams, so that a stream
-            has its next batch while the answers to the last one are looked through.
+        parallel: how many threads may usefully call at the same time: two per stream, so that each has its next batch
+            while the answers to the last one are looked through.
 
     Raises:
         UserError: OpenVINO is not installed, or cannot run this graph.
@@ -85,16 +85,16 @@ class OpenVinoProgram:
                 "give --runtime tensorflow"
             ) from error
         streams = compiled.get_property(openvino.properties.optimal_number_of_infer_requests)
-        self.parallel = streams + 1
+        self.parallel = 2 * streams
         self._idle = queue.SimpleQueue()
-        for _ in range(streams):
+        for _ in range(self.parallel):
             self._idle.put(compiled.create_infer_request())
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """The answers to uint8 images (batch_size, H, W, 3), float32 (batch_size, ...)."""
         request = self._idle.get()
         try:
-            return request.infer([images], share_inputs=True)[0].copy()
+            return request.infer([images], share_inputs=True)[0]
         finally:
             self._idle.put(request)
 
