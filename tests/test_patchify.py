@@ -106,10 +106,10 @@ def test_patches_go_back_to_images():
 
 
 def test_ready_made_patches_give_the_same_product_and_kernel_gradient():
-    images, kernel, cotangent = operands(SHAPES[0])
+    images, kernel, cotangent = operands((2, 3, 2, 5, 4, 3))
     result, (_, by_kernel) = gradients(patchify, images, kernel, cotangent=cotangent)
     rows = cotangent.reshape(2, 6, 4)
-    ready, (by_patches, by_ready_kernel) = gradients(patches_product, patches(images, 2), kernel, cotangent=rows)
+    ready, (by_patches, by_ready_kernel) = gradients(patches_product, patches(images, 3), kernel, cotangent=rows)
     np.testing.assert_array_equal(tf.reshape(result, (2, 6, 4)), ready)
     np.testing.assert_array_equal(by_kernel, by_ready_kernel)
     assert by_patches is None
