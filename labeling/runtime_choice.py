@@ -26,7 +26,7 @@ from tfpipeline.progress import SILENT
 
 # Worth trying, the first one where there is no measurement. OpenVINO runs as many batches at a time as there are cores,
 # and is fastest while each of them fits into a core's cache.
-BATCH_SIZES = {"tensorflow": (64, 16), "openvino": (16, 4, 2, 1)}
+BATCH_SIZES = {"tensorflow": (64, 16), "openvino": (16, 4, 2)}
 DEFAULT_BATCH_SIZE = BATCH_SIZES["tensorflow"][0]
 SHORT_SECONDS = 60.0  # Work that takes less is not worth a measurement.
 _FEW_IMAGES = 256
