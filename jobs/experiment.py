@@ -47,8 +47,8 @@ def run(config: Config) -> dict:
     figures, histories = {}, {}
     for name, changes in runs.items():
         directory = out / name
-        flags = [*flags_of(shared | changes), "--run", str(directory), *(["--quiet"] if config.quiet else [])]
-        figures[name] = figures_of_run(directory, flags)
+        flags = [*flags_of(shared | changes), "--run", str(directory), "--resume"]
+        figures[name] = train_apart(name, [*flags, *(["--quiet"] if config.quiet else [])])
         histories[name] = report.read_run(directory)[1]
     write_table(out, about, runs, figures)
     draw(about, histories, out / "curves.png")
@@ -84,12 +84,15 @@ def read_sweep(path: pathlib.Path) -> tuple[str, dict, dict[str, dict]]:
 
 def _with_environment(flags):
     try:
-        return {
-            name: string.Template(value).substitute(os.environ) if isinstance(value, str) else value
-            for name, value in flags.items()
-        }
+        return {name: _expanded(value) for name, value in flags.items()}
     except (KeyError, ValueError) as error:
         raise FlagError(f"--sweep: {error.args[0]} stands after a $ but is no environment variable; set it") from error
+
+
+def _expanded(value):
+    if isinstance(value, list):
+        return [_expanded(part) for part in value]
+    return string.Template(value).substitute(os.environ) if isinstance(value, str) else value
 
 
 def flags_of(values: dict) -> list[str]:
@@ -105,28 +108,21 @@ def flags_of(values: dict) -> list[str]:
     return flags
 
 
-def figures_of_run(directory: pathlib.Path, flags: list[str]) -> dict:
-    """The figures of jobs.train with these flags: those of last time where it is done, else it trains, or goes on."""
-    from tfpipeline import durable
-
-    done = directory / "figures.json"
-    if done.exists() and (last := json.loads(done.read_text()))["flags"] == flags:
-        return last["figures"]
-    print(f"{directory.name}: python -m jobs.train {' '.join(flags)}", file=sys.stderr, flush=True)
-    figures = train_apart([*flags, "--resume"])
-    durable.write_file(done, json.dumps({"flags": flags, "figures": figures}).encode())
-    return figures
-
-
-def train_apart(flags: list[str]) -> dict:
+def train_apart(name: str, flags: list[str]) -> dict:
     """Runs jobs.train in a process of its own, which starts every run from the same state, and returns its figures.
 
     A signal to stop is handed on to it.
+
+    Args:
+        name: of the run.
+        flags: of jobs.train.
 
     Raises:
         UserError: it failed; it has said why.
         Stopped: it was stopped, with everything saved.
     """
+    # A run that is done is asked again: it refuses images and labels that have changed since.
+    print(f"{name}: python -m jobs.train {' '.join(flags)}", file=sys.stderr, flush=True)
     child = subprocess.Popen([sys.executable, "-m", "jobs.train", *flags], stdout=subprocess.PIPE, text=True)
     # From a terminal SIGINT comes to both processes; a second one does no harm.
     signals = (signal.SIGTERM, signal.SIGINT)

@@ -106,7 +106,7 @@ def run(config: Config) -> dict:
     experts = labeling_task.load_experts(config, images, console)
     views = labeling_task.views_of(config, images)
     spec = labeler.spec_of(
-        images, experts, views, config.top_k, config.shard_size, config.precision, runtime or RUNTIMES[1], batch_size
+        images, experts, views, config.top_k, config.shard_size, config.precision, runtime or "tensorflow", batch_size
     )
     label_store.check_mixes(out, spec)
 

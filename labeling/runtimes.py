@@ -2,8 +2,8 @@
 
 Both run the same frozen graph. In float32 their probabilities differ by rounding alone, far less than TOLERANCE; the
 batch size changes them no more than that. bfloat16 takes little more than half the time on processors that have its
-arithmetic, and changes the first answer of some images that a teacher is in doubt about: of ImageNet at 64x64, 4 in 100
-by OpenVINO, which keeps a network's first layers in float32, and 11 in 100 by TensorFlow, which does not. Runtime and
+arithmetic, and changes the first answer of some images that a teacher is in doubt about; benchmarks/labeling.py counts
+them. OpenVINO, which keeps a network's first layers in float32 then, changes fewer than TensorFlow. Runtime and
 precision belong to the labels' spec, so that they never mix.
 """
 

@@ -16,7 +16,7 @@ from PIL import Image
 from tiny_teachers import save_hub_module
 
 from jobs import command, label_imagenet64
-from labeling import feeding, interpolation
+from labeling import feeding, interpolation, runtimes
 from labeling.label_store import open_labels
 from tfpipeline.errors import FlagError, UserError
 
@@ -340,6 +340,8 @@ def test_labels_of_another_teacher_refuse_to_mix(capsys, tmp_path, place, whole)
 
 def test_help_offers_what_the_program_knows():
     assert label_imagenet64.INTERPOLATIONS == interpolation.METHODS
+    assert ("auto", *runtimes.RUNTIMES) == label_imagenet64.RUNTIMES
+    assert label_imagenet64.PRECISIONS == runtimes.PRECISIONS
     assert ("auto", *feeding.RANGES) == label_imagenet64.RANGES
 
 

@@ -1,6 +1,6 @@
 """The start of a training by several processes: each finds the others, or says who is missing.
 
-It comes before TensorFlow's own start, which waits for an hour, deaf to signals, and does not say for whom.
+It comes before TensorFlow's own start, which waits for long, deaf to signals, and does not say for whom.
 """
 
 import contextlib

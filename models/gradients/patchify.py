@@ -99,7 +99,7 @@ def patchify(images, kernel, input_gradient=True):
 def _product(images, kernel):
     """y = M_X F_all and the function g -> dL/dF_all = M_X^T G; M_X is kept for it.
 
-    With patches of 2 M_X is so narrow that the primitive's dL/dK takes a tenth less time, and M_X is not kept.
+    With patches of 2 M_X is so narrow that the primitive's dL/dK takes less time, and M_X is not kept.
     """
     size = kernel.shape[0]
     _, height, width, _ = dimensions(images)
@@ -111,7 +111,7 @@ def _product(images, kernel):
 
 
 def _product_of_rows(left, right):
-    """left^T right; as (right^T left)^T where right is the narrower factor, which takes up to 4 % less time."""
+    """left^T right; as (right^T left)^T where right is the narrower factor, which takes less time."""
     if right.shape[-1] < left.shape[-1]:
         return tf.transpose(tf.matmul(right, left, transpose_a=True))
     return tf.matmul(left, right, transpose_a=True)

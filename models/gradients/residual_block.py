@@ -97,7 +97,7 @@ class Shortcut:
 
     def _pixels(self, x):
         """The pixels that are read: x[:, ::S, ::T]."""
-        # The largest of one pixel: TensorFlow's strided slice takes ten times as long.
+        # The largest of one pixel: TensorFlow's strided slice takes several times as long.
         return x if self.strides == (1, 1) else tf.nn.max_pool2d(x, 1, self.strides, "VALID")
 
     def _spread(self, dpixels, x):
