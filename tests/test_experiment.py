@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -56,6 +57,28 @@ def test_a_sweep_trains_its_runs_and_again_takes_what_is_done(sweep, tmp_path, c
     sweep.write_text(SWEEP.replace("seed = 3", "seed = 4"))
     with pytest.raises(UserError, match=r"jobs\.train ended with 1"):
         experiment.run(config)
+
+
+def test_a_sweep_that_is_stopped_saves_its_run_and_goes_on_to_the_same_weights(sweep, tmp_path):
+    sweep.write_text(SWEEP.split("wide =")[0].replace("epochs = 1", "epochs = 200"))
+
+    def start(out):
+        job = [sys.executable, "-m", "jobs.experiment", "--sweep", sweep, "--out", tmp_path / out]
+        return subprocess.Popen(job, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    stopped = start("stopped")
+    assert any(line.startswith("epoch 2 of 200") for line in stopped.stderr)
+    stopped.send_signal(signal.SIGTERM)
+    _, said = stopped.communicate()
+    assert stopped.returncode == 75, said
+    assert "stopped by SIGTERM" in said
+    assert not (tmp_path / "stopped" / "table.md").exists()
+    figures = {}
+    for out in ("stopped", "whole"):
+        answer, said = start(out).communicate()
+        assert ("going on at step" in said) == (out == "stopped")
+        figures[out] = json.loads(answer.splitlines()[-1])["runs"]["narrow"]
+    assert figures["stopped"]["weights_sha256"] == figures["whole"]["weights_sha256"]
 
 
 def test_what_training_refuses_is_named_and_ends_the_sweep(sweep, tmp_path):
