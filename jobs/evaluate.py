@@ -44,7 +44,7 @@ def run(config: Config) -> dict:
     teacher = None if config.labels is None else teacher_answers(config.labels, store, classes, console)
     teacher_top = None if teacher is None else teacher["top_k"][:, 0]
     spec = spec_of_classes(config)
-    truth = truth_of(store, spec, classes, console)
+    truth = truth_of(store, spec, classes, console, learned_class_order(config.run))
     answers = evaluation.answer_images(
         model, store.images, config.batch_size, config.flip, console, losses.distillation, teacher
     )
@@ -105,6 +105,18 @@ def teacher_answers(labels: str, store, classes: int, console) -> dict[str, np.n
     return training_data.answers_to_images(stored)
 
 
+def read_config(run: str) -> dict:
+    """What config.json of a run says; nothing where it is not there."""
+    path = pathlib.Path(run) / "config.json"
+    return json.loads(path.read_text()) if path.is_file() else {"flags": {"labels": None}, "experiment": {}}
+
+
+def learned_class_order(run: str) -> str | None:
+    """The hash of the classes, in their order, that a run learned from the truth; None where it says nothing of it."""
+    config = read_config(run)
+    return config["experiment"].get("class_order") if config["flags"]["labels"] == "truth" else None
+
+
 def spec_of_classes(config: Config):
     """The spec of labels that count classes as the network does: --labels, else those that it learned from, or None.
 
@@ -113,8 +125,7 @@ def spec_of_classes(config: Config):
     """
     from labeling import label_spec, label_store
 
-    flags = pathlib.Path(config.run) / "config.json"
-    learned = json.loads(flags.read_text())["flags"]["labels"] if flags.is_file() else None
+    learned = read_config(config.run)["flags"]["labels"]
 
     def spec_in(labels):
         there = labels is not None and (pathlib.Path(labels) / label_store.SPEC_FILE).is_file()
@@ -129,8 +140,15 @@ def spec_of_classes(config: Config):
     return given or own
 
 
-def truth_of(store, spec, classes: int, console) -> np.ndarray:
+def truth_of(store, spec, classes: int, console, class_order: str | None = None) -> np.ndarray:
     """The truth of the images as the network counts its classes, int32 (N,), -1 where it is not known.
+
+    Args:
+        store: the ImageStore.
+        spec: of labels that count classes as the network does, or None.
+        classes: of the network.
+        console: where notes go.
+        class_order: what `learned_class_order` tells.
 
     Raises:
         UserError: the truth counts other classes than the network, and nothing tells how they belong together.
@@ -143,6 +161,12 @@ def truth_of(store, spec, classes: int, console) -> np.ndarray:
         raise UserError(
             f"the truth counts {len(store.classes) or store.truth.max() + 1:,} classes, the network {classes:,}; give "
             "the --labels of these images, or a truth csv whose class_index is the network's"
+        )
+    unknown, unnamed = None, training_data.hash_of_names(())
+    if store.classes and class_order not in (unknown, unnamed, training_data.hash_of_names(store.classes)):
+        raise UserError(
+            "the truth names other classes, or in another order, than the one that the network learned from; give the "
+            "images a truth of the same classes in the same order"
         )
     return store.truth
 

@@ -70,7 +70,7 @@ def training_data(store, labels: str, console, replay: bool = False) -> Data:
                 "give --truth CSV, or a label store"
             )
         classes = len(store.classes) or int(store.truth.max()) + 1
-        identity |= {"labels": hash_of([store.truth]), "class_order": _hash_of_names(store.classes)}
+        identity |= {"labels": hash_of([store.truth]), "class_order": hash_of_names(store.classes)}
         counting = TrueClasses(tuple(name for name, _ in store.classes), classes)
         return Data(store.images, classes, store.truth, None, identity, counting)
     stored = _open_labels(store, labels, console)
@@ -81,7 +81,7 @@ def training_data(store, labels: str, console, replay: bool = False) -> Data:
         _tell_view(stored.spec.views, whole, labels, console)
     identity |= {
         "labels": hash_of((to_views or answers).values()),
-        "class_order": _hash_of_names(stored.spec.class_names or map(str, stored.spec.subset)),
+        "class_order": hash_of_names(stored.spec.class_names or map(str, stored.spec.subset)),
         "views": views or (stored.spec.views[whole],),
     }
     truth = truth_in_classes_of(stored.spec, store, console)
@@ -265,7 +265,8 @@ def hash_of(arrays) -> str:
     return digest.hexdigest()
 
 
-def _hash_of_names(names):
+def hash_of_names(names) -> str:
+    """The sha256 of names, or of pairs of names, in their order."""
     return hashlib.sha256(
         repr([tuple(name) if not isinstance(name, str) else name for name in names]).encode()
     ).hexdigest()

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_resume_refusals import World
 
 from jobs import evaluate, report, train
@@ -162,3 +163,32 @@ def test_a_truth_that_counts_other_classes_is_refused_unless_names_tell_how_they
     spec = SimpleNamespace(class_names=("arrow", "circle", "bolt"), classes=3)
     np.testing.assert_array_equal(evaluate.truth_of(store, spec, 3, SILENT), [2, 0, -1])
     assert evaluate.class_names(store, 3, spec) == ["arrow", "circle", "bolt"]
+
+
+def test_a_truth_in_another_order_than_the_learned_one_is_refused(trained, tmp_path):
+    classes = evaluate.open_images(trained[0], SILENT).classes
+    paths = pictures_of(tmp_path / "images", 4)
+
+    def evaluated(names):
+        rows = [f"{path.name},{names[i][0]},{i}" for i, path in enumerate(paths)]
+        (tmp_path / "truth.csv").write_text("\n".join(["file,wnid,class_index", *rows]))
+        listed = [f"{i},{wnid},{name}" for i, (wnid, name) in enumerate(names)]
+        (tmp_path / "classes.csv").write_text("\n".join(["class_index,wnid,name", *listed]))
+        return evaluation_of(
+            trained, images=f"folder:{tmp_path / 'images'}", limit=None, truth=str(tmp_path / "truth.csv")
+        )
+
+    assert evaluated(classes)["images"] == 4
+    with pytest.raises(
+        UserError, match="the truth names other classes, or in another order, than the one that the net"
+    ):
+        evaluated(classes[::-1])
+
+
+def pictures_of(directory, count):
+    """Paths of new gray pictures."""
+    directory.mkdir()
+    paths = [directory / f"{number}.png" for number in range(count)]
+    for path in paths:
+        Image.new("RGB", (16, 16), (128, 128, 128)).save(path)
+    return paths
