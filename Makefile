@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint test-peers test-extras clean
+.PHONY: demo test lint test-peers test-extras sweep-imagenet64 clean
 .DELETE_ON_ERROR:
 
 # The stamps are newer than the requirement files once these are installed.
@@ -38,6 +38,12 @@ test-peers: $(VENV)/dev.stamp
 # What needs the optional packages: OpenVINO, Apache Beam and others.
 test-extras: $(VENV)/extras.stamp
 	$(BIN)/python -m pytest -q -m extras
+
+# Two hours on 2 cores: the students of docs/results.md, from real images in D and the label stores in L, both made there.
+sweep-imagenet64: $(VENV)/run.stamp
+	@test -n "$(D)" && test -n "$(L)" || { echo "give D=archives L=labels, the folders that docs/results.md names" >&2; exit 2; }
+	D="$(D)" L="$(L)" $(BIN)/python -m jobs.experiment --sweep benchmarks/sweeps/imagenet64.toml --out runs/imagenet64
+	D="$(D)" L="$(L)" $(BIN)/python -m jobs.experiment --sweep benchmarks/sweeps/imagenet64-best.toml --out runs/imagenet64-best
 
 clean:
 	rm -rf $(VENV) demo runs
