@@ -39,7 +39,7 @@ test-peers: $(VENV)/dev.stamp
 test-extras: $(VENV)/extras.stamp
 	$(BIN)/python -m pytest -q -m extras
 
-# Two hours on 2 cores: the students of docs/results.md, from real images in D and the label stores in L, both made there.
+# Takes hours: the students of docs/results.md, from real images in D and the label stores in L, both made there.
 sweep-imagenet64: $(VENV)/run.stamp
 	@test -n "$(D)" && test -n "$(L)" || { echo "give D=archives L=labels, the folders that docs/results.md names" >&2; exit 2; }
 	D="$(D)" L="$(L)" $(BIN)/python -m jobs.experiment --sweep benchmarks/sweeps/imagenet64.toml --out runs/imagenet64
