@@ -7,6 +7,8 @@ import numpy as np
 
 from tfpipeline.errors import FlagError, UserError
 
+MOST_TOLD = 4096  # answers that a note looks at
+
 
 @dataclasses.dataclass(frozen=True)
 class TrueClasses:
@@ -189,6 +191,32 @@ def weights_of(targets: dict[str, np.ndarray], threshold: float, balance: float,
         f"{counted.max():.3g}, 1 in the mean"
     )
     return {"weight": weights}
+
+
+def tell_tail(targets: dict[str, np.ndarray], classes: int, temperature: float, console) -> None:
+    """Says how much of the tempered answers lies in the classes that the labels do not tell apart.
+
+    Args:
+        targets: what `targets_of` gives.
+        classes: K.
+        temperature: --temperature; 1 needs no word.
+        console: where it is told.
+    """
+    from models.losses import tempered_answer
+
+    others = classes - targets["top_k"].shape[-1] if "top_k" in targets else 0
+    if temperature == 1 or others == 0:
+        return
+    some = slice(None, None, -(-len(targets["log_tail"]) // MOST_TOLD))
+    log_probs, log_tail = targets["log_probs"][some], targets["log_tail"][some]
+    before, after = (
+        others * float(np.mean(np.exp(tempered_answer(log_probs, log_tail, classes, t)[1]))) for t in (1, temperature)
+    )
+    console.say(
+        f"--temperature {temperature:g} gives {100 * after:.1f} % of the teacher's answers, instead of "
+        f"{100 * before:.1f} %, to the {others:,} classes that the labels do not tell apart; label with a higher "
+        "--top-k to tell more of them apart"
+    )
 
 
 def whole_view(views: tuple[str, ...]) -> int:

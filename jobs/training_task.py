@@ -52,6 +52,7 @@ def build_task(config, replicas: int, console, workers=ALONE):
         validation = data = training_data.first_images(data, config.overfit)
     check_goes_together(config, validation)
     targets = training_data.targets_of(data, config.truth_weight)
+    training_data.tell_tail(targets, data.classes, config.temperature, console)
     targets |= training_data.weights_of(targets, config.confidence_threshold, config.class_balance, console)
     change = None if changes == "none" else augment.parse(changes, len(data.images), data.views)
     mix = None if config.overfit is not None else mixing.parse(config.mix)
