@@ -199,13 +199,13 @@ def tell_tail(targets: dict[str, np.ndarray], classes: int, temperature: float, 
     Args:
         targets: what `targets_of` gives.
         classes: K.
-        temperature: --temperature; 1 needs no word.
+        temperature: --temperature; up to 1 it gives them no more than they have, and needs no word.
         console: where it is told.
     """
     from models.losses import tempered_answer
 
     others = classes - targets["top_k"].shape[-1] if "top_k" in targets else 0
-    if temperature == 1 or others == 0:
+    if temperature <= 1 or others == 0:
         return
     some = slice(None, None, -(-len(targets["log_tail"]) // MOST_TOLD))
     log_probs, log_tail = targets["log_probs"][some], targets["log_tail"][some]

@@ -150,10 +150,10 @@ def test_weights_go_by_the_answer_to_each_view_or_by_the_truth(tmp_path):
 def test_it_is_told_what_a_temperature_gives_to_classes_that_the_labels_do_not_tell_apart(tmp_path):
     heard = Heard()
     targets = training_data.targets_of(training_data.training_data(store(), labels(tmp_path), SILENT), 0)
-    for classes, temperature in ((K, 1.0), (TOP, 2.0)):
+    for classes, temperature in ((K, 1.0), (K, 0.5), (TOP, 2.0)):
         training_data.tell_tail(targets, classes, temperature, heard)
     training_data.tell_tail({"truth": np.zeros(COUNT, np.int32)}, K, 2.0, heard)
-    assert not heard.lines, "nothing changes at temperature 1, or where all classes are stored"
+    assert not heard.lines, "up to temperature 1 they get no more, and where all classes are stored there are none"
     training_data.tell_tail(targets, K, 2.0, heard)
     roots = np.sqrt([0.5, 0.25, 0.125, 0.125])  # p^(1/T) of the whole answer: half of it, a quarter, and the tail
     share = 100 * roots[2:].sum() / roots.sum()
