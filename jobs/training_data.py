@@ -7,7 +7,7 @@ import numpy as np
 
 from tfpipeline.errors import FlagError, UserError
 
-MOST_TOLD = 4096  # answers that a note looks at
+MOST_TOLD = 4096  # answers in the sample of `tell_tail`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +194,7 @@ def weights_of(targets: dict[str, np.ndarray], threshold: float, balance: float,
 
 
 def tell_tail(targets: dict[str, np.ndarray], classes: int, temperature: float, console) -> None:
-    """Says how much of the tempered answers lies in the classes that the labels do not tell apart.
+    """Says how much of the tempered answers lies in the classes that the labels do not tell apart, by a sample of them.
 
     Args:
         targets: what `targets_of` gives.
@@ -214,8 +214,8 @@ def tell_tail(targets: dict[str, np.ndarray], classes: int, temperature: float, 
     )
     console.say(
         f"--temperature {temperature:g} gives {100 * after:.1f} % of the teacher's answers, instead of "
-        f"{100 * before:.1f} %, to the {others:,} classes that the labels do not tell apart; label with a higher "
-        "--top-k to tell more of them apart"
+        f"{100 * before:.1f} %, to the classes that the labels do not tell apart ({others:,} of {classes:,}); label "
+        "with a higher --top-k to tell more of them apart"
     )
 
 

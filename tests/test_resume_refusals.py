@@ -135,6 +135,8 @@ def test_the_same_world_elsewhere_goes_on(whole, capsys, tmp_path):
     code, out, error = resumed(capsys, World().build(tmp_path), whole[1])
     assert code == 0, error
     assert json.loads(out.splitlines()[-1])["weights_sha256"] == whole[1].with_name("weights").read_text()
+    share = 100 * 0.25**0.5 / (0.5**0.5 + 2 * 0.25**0.5)
+    assert f"--temperature 2 gives {share:.1f} % of the teacher's answers, instead of 25.0 %, to the classes" in error
 
 
 def assert_refused(result, text, run, before):

@@ -157,8 +157,8 @@ def test_it_is_told_what_a_temperature_gives_to_classes_that_the_labels_do_not_t
     training_data.tell_tail(targets, K, 2.0, heard)
     roots = np.sqrt([0.5, 0.25, 0.125, 0.125])  # p^(1/T) of the whole answer: half of it, a quarter, and the tail
     share = 100 * roots[2:].sum() / roots.sum()
-    told = f"--temperature 2 gives {share:.1f} % of the teacher's answers, instead of 25.0 %, to the 2 classes"
-    assert heard.lines[0].startswith(told)
+    told = f"--temperature 2 gives {share:.1f} % of the teacher's answers, instead of 25.0 %, to the classes"
+    assert heard.lines[0].startswith(told) and "(2 of 4)" in heard.lines[0]
 
 
 def test_the_truth_is_counted_as_the_teacher_counts(tmp_path):
