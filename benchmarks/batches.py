@@ -19,7 +19,9 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.timing import medians
-from tfpipeline import augment, batches, shapes
+from tfpipeline.batches.augmentation import parse_augmentation
+from tfpipeline.batches.dataset import training_batches
+from tfpipeline.images import shapes
 
 IMAGES, DISTINCT, BATCH, PIXELS = 10_000, 500, 256, 4
 BATCHES_PER_TURN, REPEATS = 30, 9
@@ -82,10 +84,10 @@ def main() -> None:
     truth = np.zeros(IMAGES, np.int32)
     with tempfile.TemporaryDirectory() as directory:
         directory = pathlib.Path(directory)
-        change = augment.parse(f"flip,translate:{PIXELS}", IMAGES)
+        change = parse_augmentation(f"flip,translate:{PIXELS}", IMAGES)
         stored = mapped(images, directory / "images.npy")
         readers = {
-            "images_per_second": reader(batches.training_batches(stored, {"truth": truth}, BATCH, 0, 0, change)),
+            "images_per_second": reader(training_batches(stored, {"truth": truth}, BATCH, 0, 0, change)),
             "tfds_images_per_second": reader(tfds_batches(dataset_builder(images, truth, directory / "tfds"))),
         }
         seconds = medians(readers, REPEATS)

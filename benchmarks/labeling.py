@@ -45,12 +45,19 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from labeling import answers, feeding, interpolation, label_store, labeler, quality, runtime_choice, runtimes, teachers
-from labeling.runtimes import PRECISIONS
-from tfpipeline import image_store
-from tfpipeline.evaluation import TOP, share_in_top
-from tfpipeline.progress import SILENT, Console
-from tfpipeline.stopping import StopRequest
+from labeling.enlarging import interpolation
+from labeling.enlarging.expert import Expert
+from labeling.labels import quality
+from labeling.labels.store import create_labels
+from labeling.teachers import conventions
+from labeling.teachers.teacher import load_teacher
+from labeling.work import labeler, runtime_choice, runtimes
+from labeling.work.answerer import Answerer
+from labeling.work.runtimes import PRECISIONS
+from tfpipeline.images.store import open_or_build
+from tfpipeline.system.console import SILENT, Console
+from tfpipeline.system.signals import StopRequest
+from tfpipeline.training.evaluation import TOP, share_in_top
 
 PLAIN_BATCH, METHOD, TOP_K, SHARD = 64, "bilinear", 32, 256
 TURNS, IMAGES_PER_TURN = 5, 1000
@@ -85,7 +92,7 @@ def plain_loop(teacher):
         parts = []
         for start in range(0, len(images), PLAIN_BATCH):
             pixels = tf.image.resize(images[start : start + PLAIN_BATCH], (size, size), METHOD)
-            parts += tf.nest.flatten(model.predict(feeding.to_range(pixels, teacher.feeding.range), verbose=0))
+            parts += tf.nest.flatten(model.predict(conventions.to_range(pixels, teacher.feeding.range), verbose=0))
         return np.concatenate(parts)[:, int(teacher.feeding.background) :]
 
     return predict
@@ -95,7 +102,7 @@ def fastest_answerer(expert, images, precision):
     """The answerer of a precision by the runtime and batch size that prove fastest here."""
     ways = runtime_choice.ways(None, None, Console())
     runtime, batch_size = ways[0]
-    base = answers.Answerer([expert], ("identity",), TOP_K, images.shape[1:], batch_size, runtime, precision)
+    base = Answerer([expert], ("identity",), TOP_K, images.shape[1:], batch_size, runtime, precision)
     measured = runtime_choice.rates(base, ways, images, Console())
     told = ", ".join(f"{name} by {size} {rate:.0f}" for (name, size), rate in measured.items())
     print(f"{precision}: {told} images/s", flush=True)
@@ -110,7 +117,7 @@ def labeling(answer, spec, directory: pathlib.Path):
 
     def label(images):
         counted = dataclasses.replace(spec, count=len(images), precision=answer.precision)
-        store = label_store.create_labels(directory / f"{answer.precision}-{next(numbers)}", counted)
+        store = create_labels(directory / f"{answer.precision}-{next(numbers)}", counted)
         labeler.label(images, store, answer, answer.images_per_call, StopRequest(), SILENT, answer.parallel)
         return store
 
@@ -150,11 +157,11 @@ def take_turns(contenders, parts, prepare):
 
 def measure_speed(flags, directory: pathlib.Path) -> dict:
     """The figures of rates, agreement, accuracy and overhead."""
-    store = image_store.open_or_build(flags.images, truth=flags.truth, limit=IMAGES_PER_TURN)
-    more = image_store.open_or_build(flags.more_images, limit=(TURNS - 1) * IMAGES_PER_TURN)
+    store = open_or_build(flags.images, truth=flags.truth, limit=IMAGES_PER_TURN)
+    more = open_or_build(flags.more_images, limit=(TURNS - 1) * IMAGES_PER_TURN)
     parts = [store.images, *(more.images[i : i + IMAGES_PER_TURN] for i in range(0, len(more), IMAGES_PER_TURN))]
-    teacher = teachers.load(flags.teacher)
-    expert = answers.Expert(teacher, METHOD)
+    teacher = load_teacher(flags.teacher)
+    expert = Expert(teacher, METHOD)
     spec = labeler.spec_of(store, [expert], ("identity",), TOP_K, SHARD, "float32")
     answerers = {precision: fastest_answerer(expert, store.images, precision) for precision in PRECISIONS}
     contenders = {
@@ -219,7 +226,7 @@ def peak_megabytes(arguments) -> float:
 def measure_memory(flags, directory: pathlib.Path) -> dict:
     """The figure of memory."""
     tf.saved_model.save(Stub(), str(directory / "stub"))
-    pixels = image_store.open_or_build(flags.more_images).images
+    pixels = open_or_build(flags.more_images).images
     repeated = pixels[np.arange(FEW) % len(pixels)].transpose(0, 3, 1, 2).reshape(FEW, -1)
     folder = directory / "repeated"
     folder.mkdir()

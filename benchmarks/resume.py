@@ -10,7 +10,8 @@ import json
 import numpy as np
 
 from benchmarks.timing import medians
-from tfpipeline import batches, order
+from tfpipeline.batches import order
+from tfpipeline.batches.dataset import training_batches
 
 IMAGES, BATCH, EPOCHS, REPEATS = 1_281_167, 256, 90, 7
 
@@ -20,7 +21,7 @@ def first_batch(images, truth, step):
     seeds = itertools.count()
 
     def take():
-        dataset = batches.training_batches(images, {"truth": truth}, BATCH, next(seeds), step)
+        dataset = training_batches(images, {"truth": truth}, BATCH, next(seeds), step)
         next(iter(dataset))
 
     return take

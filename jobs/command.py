@@ -11,7 +11,7 @@ import tempfile
 import types
 import typing
 
-from tfpipeline.errors import Stopped, UserError
+from tfpipeline.system import Stopped, UserError
 
 
 def flag(default, help, **options):

@@ -8,7 +8,7 @@ import pathlib
 from jobs import command
 from jobs.command import flag, required
 from jobs.image_flags import ImageFlags, open_images
-from tfpipeline.errors import FlagError
+from tfpipeline.system import FlagError
 
 EXAMPLE = "python -m jobs.compare_interpolations --images shapes --teacher bundled --out comparison"
 COLUMNS = ("top1", "top5", "top_probability", "flip_agreement", "agreement", "teacher_agreement")
@@ -37,13 +37,14 @@ def run(config: Config) -> dict:
         if config.teacher.count(spec) > 1:
             raise FlagError(f"--teacher {spec} is given more than once")
 
-    from labeling import comparison, comparison_pictures, teachers
+    from labeling.enlarging import comparison, comparison_pictures
+    from labeling.teachers import load_teacher
     from tfpipeline import pictures
-    from tfpipeline.progress import Console
+    from tfpipeline.system import Console
 
     console = Console(config.quiet)
     store = open_images(config, console)
-    loaded = [teachers.load(spec) for spec in config.teacher]
+    loaded = [load_teacher(spec) for spec in config.teacher]
     positions = comparison.sample(len(store), config.sample)
     images = store.images[positions]
     answers = [comparison.answer_all(teacher, images, config.batch_size, console) for teacher in loaded]
@@ -72,7 +73,8 @@ def run(config: Config) -> dict:
 
 def compare(loaded, specs, answers, store, positions, console) -> list:
     """One Compared for each teacher."""
-    from labeling import comparison, comparison_pictures, quality
+    from labeling.enlarging import comparison, comparison_pictures
+    from labeling.labels import quality
 
     compared = []
     names = [teacher.name for teacher in loaded]
@@ -103,7 +105,7 @@ def loss_of(part) -> float | None:
 
 def write_table(path: pathlib.Path, compared) -> None:
     """Writes all figures as a csv, a row for each teacher and interpolation; empty where unknown."""
-    from tfpipeline import durable
+    from tfpipeline.system import write_file
 
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -114,7 +116,7 @@ def write_table(path: pathlib.Path, compared) -> None:
                 table.writerow([*row, "recommended"])
             numbers = ["" if value is None else value for value in row.values()]
             table.writerow([*numbers, int(method == part.recommended)])
-    durable.write_file(path, text.getvalue().encode())
+    write_file(path, text.getvalue().encode())
 
 
 def print_tables(compared) -> None:

@@ -12,7 +12,7 @@ import time
 
 from jobs import command
 from jobs.command import flag
-from tfpipeline.errors import UserError
+from tfpipeline.system import UserError
 
 EXAMPLE = "python -m jobs.demo --out demo"
 SECONDS_BETWEEN_LOOKS = 0.1

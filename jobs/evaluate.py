@@ -11,7 +11,7 @@ import numpy as np
 from jobs import command
 from jobs.command import flag, required
 from jobs.image_flags import ImageFlags, open_images
-from tfpipeline.errors import UserError
+from tfpipeline.system import UserError
 
 EXAMPLE = "python -m jobs.evaluate --run runs/shapes --images shapes --split valid --labels runs/labels-valid"
 MOST_MISTAKES = 32
@@ -34,8 +34,8 @@ def run(config: Config) -> dict:
     """Evaluates, writes the tables and pictures, and returns the figures."""
     command.import_tensorflow()
     from models import losses
-    from tfpipeline import evaluation
-    from tfpipeline.progress import Console
+    from tfpipeline.system import Console
+    from tfpipeline.training import answer_images, evaluation
 
     console = Console(config.quiet)
     model = load_model(pathlib.Path(config.run))
@@ -45,9 +45,7 @@ def run(config: Config) -> dict:
     teacher_top = None if teacher is None else teacher["top_k"][:, 0]
     spec = spec_of_classes(config)
     truth = truth_of(store, spec, classes, console, learned_class_order(config.run))
-    answers = evaluation.answer_images(
-        model, store.images, config.batch_size, config.flip, console, losses.distillation, teacher
-    )
+    answers = answer_images(model, store.images, config.batch_size, config.flip, console, losses.distillation, teacher)
     out = pathlib.Path(config.out or pathlib.Path(config.run) / "evaluation")
     out.mkdir(parents=True, exist_ok=True)
     known = (truth >= 0).any()
@@ -90,10 +88,10 @@ def teacher_answers(labels: str, store, classes: int, console) -> dict[str, np.n
     Raises:
         UserError: the labels are of other images, or over another number of classes than the network's.
     """
-    from jobs import training_data
-    from labeling import label_store
+    from jobs.training import answers_to_images
+    from labeling.labels import open_labels
 
-    stored = label_store.open_labels(labels)
+    stored = open_labels(labels)
     if stored.spec.classes != classes:
         raise UserError(
             f"--labels {labels} count {stored.spec.classes:,} classes, the network {classes:,}; give labels by the "
@@ -102,7 +100,7 @@ def teacher_answers(labels: str, store, classes: int, console) -> dict[str, np.n
     note = stored.check_joins(store)
     if note:
         console.say(note)
-    return training_data.answers_to_images(stored)
+    return answers_to_images(stored)
 
 
 def read_config(run: str) -> dict:
@@ -123,16 +121,16 @@ def spec_of_classes(config: Config):
     Raises:
         UserError: both are there and count their classes differently.
     """
-    from labeling import label_spec, label_store
+    from labeling.labels import SPEC_FILE, count_alike, open_labels
 
     learned = read_config(config.run)["flags"]["labels"]
 
     def spec_in(labels):
-        there = labels is not None and (pathlib.Path(labels) / label_store.SPEC_FILE).is_file()
-        return label_store.open_labels(labels).spec if there else None
+        there = labels is not None and (pathlib.Path(labels) / SPEC_FILE).is_file()
+        return open_labels(labels).spec if there else None
 
     given, own = spec_in(config.labels), spec_in(learned)
-    if given and own and not label_spec.count_alike(given, own):
+    if given and own and not count_alike(given, own):
         raise UserError(
             f"--labels {config.labels} count other classes, or in another order, than {learned}, which the network "
             "learned from; give labels by the same teacher over the same classes"
@@ -153,17 +151,17 @@ def truth_of(store, spec, classes: int, console, class_order: str | None = None)
     Raises:
         UserError: the truth counts other classes than the network, and nothing tells how they belong together.
     """
-    from jobs import training_data
+    from jobs.training import hash_of_names, truth_in_classes_of
 
     if spec is not None:
-        return training_data.truth_in_classes_of(spec, store, console)
+        return truth_in_classes_of(spec, store, console)
     if len(store.classes) not in (0, classes) or store.truth.max() >= classes:
         raise UserError(
             f"the truth counts {len(store.classes) or store.truth.max() + 1:,} classes, the network {classes:,}; give "
             "the --labels of these images, or a truth csv whose class_index is the network's"
         )
-    unknown, unnamed = None, training_data.hash_of_names(())
-    if store.classes and class_order not in (unknown, unnamed, training_data.hash_of_names(store.classes)):
+    unknown, unnamed = None, hash_of_names(())
+    if store.classes and class_order not in (unknown, unnamed, hash_of_names(store.classes)):
         raise UserError(
             "the truth names other classes, or in another order, than the one that the network learned from; give the "
             "images a truth of the same classes in the same order"
@@ -174,7 +172,7 @@ def truth_of(store, spec, classes: int, console, class_order: str | None = None)
 def class_names(store, count: int, spec=None) -> list[str]:
     """A short name for each of the classes: as the labels' spec or the store has them, else the numbers."""
     if spec is not None:
-        from labeling import quality
+        from labeling.labels import quality
 
         return [name.split(",")[0] for name in quality.class_names(spec, store)]
     if len(store.classes) != count:
@@ -252,7 +250,7 @@ def write_confusion(path, answers, reference, names, source) -> None:
 
 def write_per_class(path, answers, reference, names) -> None:
     """Writes a csv: class, name, images, right, top1, and what it is most often mistaken for."""
-    from tfpipeline import durable
+    from tfpipeline.system import write_file
 
     row, column, images = confusions(answers, reference, len(names))
     of_class = np.bincount(row, images, len(names)).astype(int)
@@ -266,7 +264,7 @@ def write_per_class(path, answers, reference, names) -> None:
     for index, name in enumerate(names):
         top1 = f"{right[index] / of_class[index]:.4f}" if of_class[index] else ""
         table.writerow([index, name, of_class[index], right[index], top1, *mistaken.get(index, ("", 0))])
-    durable.write_file(path, text.getvalue().encode())
+    write_file(path, text.getvalue().encode())
 
 
 def print_table(figures) -> None:

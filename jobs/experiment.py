@@ -14,7 +14,7 @@ import tomllib
 
 from jobs import command, report, train
 from jobs.command import flag, required
-from tfpipeline.errors import FlagError, Stopped, UserError
+from tfpipeline.system import FlagError, Stopped, UserError
 
 EXAMPLE = "python -m jobs.experiment --sweep benchmarks/sweeps/shapes.toml --out runs/shapes-sweep"
 FIGURES = {
@@ -143,7 +143,7 @@ def write_table(out: pathlib.Path, about: str, runs: dict, figures: dict) -> Non
     """Writes table.md and table.csv: a row per run with what it changes and what it reached; prints the first."""
     import csv
 
-    from tfpipeline import durable
+    from tfpipeline.system import write_file
 
     names = [name for name in FIGURES if any(row.get(name) is not None for row in figures.values())]
     rows = [
@@ -157,10 +157,10 @@ def write_table(out: pathlib.Path, about: str, runs: dict, figures: dict) -> Non
         lines.append(f"| {run} | {f'`{changed}`' if changed else ''} | {' | '.join(cells)} | {steps:,} |")
     table = "\n".join(lines) + "\n"
     print(table)
-    durable.write_file(out / "table.md", f"{about}\n\n{table}".encode())
+    write_file(out / "table.md", f"{about}\n\n{table}".encode())
     text = io.StringIO(newline="")
     csv.writer(text).writerows([header, *rows])
-    durable.write_file(out / "table.csv", text.getvalue().encode())
+    write_file(out / "table.csv", text.getvalue().encode())
 
 
 def _cell(name, value):

@@ -8,7 +8,7 @@ import tempfile
 from jobs import command, evaluate
 from jobs.command import flag, required
 from jobs.image_flags import ImageFlags, open_images
-from tfpipeline.errors import FlagError, UserError
+from tfpipeline.system import FlagError, UserError
 
 EXAMPLE = """python -m jobs.export --labels labels/shapes --to tfrecord --out exported/labels
   python -m jobs.export --run runs/shapes --to litert --out shapes.tflite"""
@@ -52,7 +52,7 @@ def run(config: Config) -> dict:
     if config.check < 1:
         raise FlagError(f"--check is {config.check}; it must be at least 1")
 
-    from tfpipeline.progress import Console
+    from tfpipeline.system import Console
 
     console = Console(config.quiet)
     return export_labels(config, console) if config.labels else export_network(config, console)
@@ -60,11 +60,10 @@ def run(config: Config) -> dict:
 
 def export_labels(config: Config, console) -> dict:
     """Writes the labels into a new directory."""
-    from labeling import export, label_store
-    from tfpipeline import durable
-    from tfpipeline.stopping import StopRequest
+    from labeling.labels import export, open_labels
+    from tfpipeline.system import StopRequest, new_directory
 
-    store = label_store.open_labels(config.labels)
+    store = open_labels(config.labels)
     names = None
     if config.images is not None:
         images = open_images(config, console)
@@ -72,7 +71,7 @@ def export_labels(config: Config, console) -> dict:
             console.say(note)
         names = images.names
     out = pathlib.Path(config.out)
-    with StopRequest() as stop, durable.new_directory(out) as directory:
+    with StopRequest() as stop, new_directory(out) as directory:
         rows = export.export(store, config.to, directory, names, stop, console)
     return {"images": store.spec.count, "rows": rows, "bytes": size_of(out), "to": config.to, "out": config.out}
 
@@ -80,21 +79,21 @@ def export_labels(config: Config, console) -> dict:
 def export_network(config: Config, console) -> dict:
     """Writes the run's network, if it answers like Keras."""
     from models import export
-    from tfpipeline import durable
+    from tfpipeline.system import new_directory, write_file
 
     model = export.in_float32(evaluate.load_model(pathlib.Path(config.run)))
     store = open_images(config if config.images is not None else image_flags_of_run(config), console)
     images = store.images[:: -(-len(store) // config.check)]
     out = pathlib.Path(config.out)
     if config.to == "savedmodel":
-        with durable.new_directory(out) as directory:
+        with new_directory(out) as directory:
             found = write_and_check(config.to, model, directory, images)
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as directory:
             path = pathlib.Path(directory) / out.name
             found = write_and_check(config.to, model, path, images)
-            durable.write_file(out, path.read_bytes())
+            write_file(out, path.read_bytes())
     print(f"{out}: the first answer is Keras's on {found.same_top1:,} of {found.images:,} images, ", end="")
     print(f"log-probabilities differ by at most {found.max_difference:.1e}")
     return {

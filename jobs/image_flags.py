@@ -30,9 +30,9 @@ class ImageFlags:
 
 def open_images(config: ImageFlags, console):
     """The ImageStore that the flags name, from the cache or built now."""
-    from tfpipeline import image_store
+    from tfpipeline.images import open_or_build
 
-    return image_store.open_or_build(
+    return open_or_build(
         config.images,
         split=config.split,
         truth=config.truth,

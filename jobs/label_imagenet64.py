@@ -4,12 +4,11 @@ import dataclasses
 import pathlib
 import time
 
-from jobs import command, labeling_task
+from jobs import command
 from jobs.command import flag, required
 from jobs.image_flags import ImageFlags, open_images
-from tfpipeline.errors import FlagError
-from tfpipeline.progress import Console
-from tfpipeline.stopping import StopRequest
+from jobs.labeling import task
+from tfpipeline.system import Console, FlagError, StopRequest
 
 EXAMPLE = "python -m jobs.label_imagenet64 --images shapes --teacher bundled --out labels/shapes"
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5", "area", "gaussian", "mitchellcubic")
@@ -94,43 +93,44 @@ def run(config: Config) -> dict:
         return tell_status(config)
     command.import_tensorflow()
 
-    from labeling import label_store, labeler, verification
+    from labeling.labels import SPEC_FILE, check_mixes, create_labels, open_labels, verification
+    from labeling.work import labeler
 
     if config.runner == "beam":
-        from labeling import on_beam
+        from labeling.work import on_beam
 
         pipeline = on_beam.open_pipeline(config.beam_option)
     console, out, start = Console(config.quiet), pathlib.Path(config.out), time.monotonic()
-    runtime, batch_size = labeling_task.known_way(config)
+    runtime, batch_size = task.known_way(config)
     images = open_images(config, console)
-    experts = labeling_task.load_experts(config, images, console)
-    views = labeling_task.views_of(config, images)
+    experts = task.load_experts(config, images, console)
+    views = task.views_of(config, images)
     spec = labeler.spec_of(
         images, experts, views, config.top_k, config.shard_size, config.precision, runtime or "tensorflow", batch_size
     )
-    label_store.check_mixes(out, spec)
+    check_mixes(out, spec)
 
     def answerer():
-        return labeling_task.answerer_of(config, experts, spec, images, console)
+        return task.answerer_of(config, experts, spec, images, console)
 
     if config.dry_run:
-        labeling_task.check_gate(config, experts, spec, images, console)
+        task.check_gate(config, experts, spec, images, console)
         return tell_plan(config, spec, images, answerer())
     if config.verify:
-        store = label_store.open_labels(out)
+        store = open_labels(out)
         verification.check_whole(store, verification.status(store))
         answer = answerer()
         again = verification.recompute(images.images, store, answer, answer.batch_size, config.sample)
         return {"images": len(images), **again, **report(store, images, console), "out": config.out}
     with StopRequest() as stop:
         labeled, seconds = 0, 0.0
-        store = label_store.create_labels(out, spec) if (out / label_store.SPEC_FILE).exists() else None
+        store = create_labels(out, spec) if (out / SPEC_FILE).exists() else None
         if store is None or prepare(config, store, console):
-            labeling_task.check_gate(config, experts, spec, images, console)
+            task.check_gate(config, experts, spec, images, console)
             answer = answerer() if config.runner == "local" else None
             if answer:
                 spec = dataclasses.replace(spec, runtime=answer.runtime, batch_size=answer.batch_size)
-            store = label_store.create_labels(out, spec)
+            store = create_labels(out, spec)
             start = time.monotonic()
             if answer:
                 size, parallel = answer.images_per_call, answer.parallel
@@ -182,7 +182,7 @@ def flag_of(name: str) -> str:
 
 def prepare(config: Config, store, console) -> bool:
     """Says what is labeled already, sets damaged shards aside with --repair, and tells whether work is left."""
-    from labeling import verification
+    from labeling.labels import verification
 
     found = verification.status(store)
     for path, problem in found.damaged.items():
@@ -200,9 +200,9 @@ def prepare(config: Config, store, console) -> bool:
 
 def tell_status(config: Config) -> dict:
     """Prints what is on disk."""
-    from labeling import label_store, verification
+    from labeling.labels import open_labels, verification
 
-    store = label_store.open_labels(pathlib.Path(config.out))
+    store = open_labels(pathlib.Path(config.out))
     found = verification.status(store)
     for path, problem in found.damaged.items():
         print(f"{path.name} {problem}")
@@ -213,12 +213,13 @@ def tell_status(config: Config) -> dict:
 
 def tell_plan(config: Config, spec, images, answer) -> dict:
     """Prints what labeling would do, its speed measured on a few batches."""
-    from labeling import label_store, runtime_choice, verification
+    from labeling.labels import SPEC_FILE, open_labels, verification
+    from labeling.work import runtime_choice
 
     out = pathlib.Path(config.out)
     left = spec.count
-    if (out / label_store.SPEC_FILE).exists():
-        left = verification.status(label_store.open_labels(out)).figures()["missing"]
+    if (out / SPEC_FILE).exists():
+        left = verification.status(open_labels(out)).figures()["missing"]
     rate = runtime_choice.images_per_second(answer, images.images)
     figures = {
         "images": len(images),
@@ -233,7 +234,7 @@ def tell_plan(config: Config, spec, images, answer) -> dict:
 
 def report(store, images, console) -> dict:
     """Prints how good the labels are, and returns the figures."""
-    from labeling import quality
+    from labeling.labels import quality
 
     labels = store.read_all()
     truth, note = quality.truth_in_classes_of(store.spec, images)

@@ -10,7 +10,7 @@ import numpy as np
 from jobs import command
 from jobs.command import flag, required
 from jobs.image_flags import ImageFlags, open_images
-from tfpipeline.errors import UserError
+from tfpipeline.system import UserError
 
 EXAMPLE = """python -m jobs.label_quality --labels labels/shapes --images shapes --out quality
   python -m jobs.label_quality --labels labels/a --against labels/b --images folder:photos --out quality"""
@@ -38,8 +38,13 @@ class Config(ImageFlags):
 
 def run(config: Config) -> dict:
     """Judges the labels, writes the pictures and returns the figures."""
-    from labeling import quality, quality_report
-    from tfpipeline.progress import Console
+    from labeling.labels import (
+        agreement,
+        fitted_temperature,
+        quality,
+    )
+    from labeling.labels import opinions as quality_report
+    from tfpipeline.system import Console
 
     console = Console(config.quiet)
     store = open_images(config, console)
@@ -47,7 +52,7 @@ def run(config: Config) -> dict:
     names = [name.split(",")[0] for name in quality.class_names(spec, store)]
     # A teacher repeats its own errors on its own views: other teachers are the better reference, where there are any.
     second = [other.answers for other in (others[len(spec.views) - 1 :] or others)]
-    temperature = quality_report.fitted_temperature(first, second) if second else None
+    temperature = fitted_temperature(first, second) if second else None
     trust = quality_report.trust(first, others)
     out = pathlib.Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -60,7 +65,7 @@ def run(config: Config) -> dict:
         "top1": None if truth is None else float(np.mean(first.answers[truth >= 0] == truth[truth >= 0])),
         "mean_top_probability": float(first.confidence.mean()),
         "mean_trust": float(trust.mean()),
-        "agreement": quality_report.agreement(first, others),
+        "agreement": agreement(first, others),
         "temperature": temperature,
         "calibration_error": errors[0],
         "calibration_error_at_temperature": errors[1],
@@ -76,15 +81,20 @@ def open_opinions(config: Config, store, console):
     Raises:
         UserError: labels are of other images or other classes, or incomplete.
     """
-    from labeling import label_spec, label_store, quality, quality_report
+    from labeling.labels import (
+        count_alike,
+        open_labels,
+        quality,
+    )
+    from labeling.labels import opinions as quality_report
 
     found, first_spec = [], None
     for directory in (config.labels, *config.against):
-        stored = label_store.open_labels(directory)
+        stored = open_labels(directory)
         if note := stored.check_joins(store):
             console.say(note)
         first_spec = first_spec or stored.spec
-        if not label_spec.count_alike(first_spec, stored.spec):
+        if not count_alike(first_spec, stored.spec):
             raise UserError(
                 f"--against {directory} counts {stored.spec.classes:,} classes, --labels {config.labels} "
                 f"{first_spec.classes:,}, or in another order; give labels over the same classes"
@@ -100,8 +110,8 @@ def open_opinions(config: Config, store, console):
 
 def write_suspicious(out, store, first, others, trust, truth, names) -> None:
     """Writes suspicious.csv and pictures of the least trusted images and of the most confident disagreements."""
-    from labeling import quality_report
-    from tfpipeline import durable
+    from labeling.labels import confident_disagreement
+    from tfpipeline.system import write_file
 
     order = np.argsort(trust, kind="stable")
     text = io.StringIO()
@@ -113,11 +123,11 @@ def write_suspicious(out, store, first, others, trust, truth, names) -> None:
         seconds = [names[other.answers[i]] for other in others]
         answer, probability = names[first.answers[i]], f"{first.confidence[i]:.4f}"
         table.writerow([i, store.names[i], f"{trust[i]:.4f}", answer, probability, *seconds])
-    durable.write_file(out / "suspicious.csv", text.getvalue().encode())
+    write_file(out / "suspicious.csv", text.getvalue().encode())
     title = "the least trusted labels: the label"
     write_sheet(out / "suspicious.png", store, order[:SHOWN], [first, *others], truth, names, title)
     if others:
-        strength = quality_report.confident_disagreement(first, others)
+        strength = confident_disagreement(first, others)
         strongest = np.argsort(-strength, kind="stable")[:SHOWN]
         title = "the most confident disagreements: the label"
         chosen = strongest[strength[strongest] > 0]
@@ -174,7 +184,7 @@ def write_reliability(out, first, references, temperature, is_truth) -> tuple[fl
     Returns:
         The expected calibration errors at temperature 1 and at the fitted one; None where there is no such thing.
     """
-    from labeling import quality_report
+    from labeling.labels import calibration_error
     from tfpipeline import pictures
 
     if not references:
@@ -186,7 +196,7 @@ def write_reliability(out, first, references, temperature, is_truth) -> tuple[fl
             errors.append(None)
             continue
         confidence = np.concatenate([opinion.confidence[reference >= 0] for reference in references]).clip(0, 1)
-        errors.append(quality_report.calibration_error(confidence, right))
+        errors.append(calibration_error(confidence, right))
     title = "against the truth" if is_truth else "against the second opinions"
     title += "" if temperature is None else f", T = {temperature:.2f}"
     pictures.save(pictures.reliability_diagram(confidence, right, title=title), out / "reliability.png")
@@ -195,10 +205,10 @@ def write_reliability(out, first, references, temperature, is_truth) -> tuple[fl
 
 def write_confusion(out, first, truth, names) -> None:
     """Writes confusion.png: the classes with the most wrong answers, all others as one."""
-    from labeling import quality_report
+    from labeling.labels import worst_classes
     from tfpipeline import pictures
 
-    chosen, matrix = quality_report.worst_classes(first.answers, truth, len(names), WORST_CLASSES)
+    chosen, matrix = worst_classes(first.answers, truth, len(names), WORST_CLASSES)
     if len(chosen):
         shown = [*(names[index] for index in chosen), "all others"]
         figure = pictures.confusion_matrix(matrix, shown, f"the {len(chosen)} classes that are confused most")

@@ -10,7 +10,7 @@ import numpy as np
 
 from jobs import command, evaluate
 from jobs.command import flag, required
-from tfpipeline.errors import UserError
+from tfpipeline.system import UserError
 
 EXAMPLE = "python -m jobs.report --run runs/shapes"
 SAMPLES, COLUMNS = 24, 6
@@ -31,18 +31,19 @@ class Config:
 def run(config: Config) -> dict:
     """Writes the report and returns where it is."""
     command.import_tensorflow()
-    from tfpipeline import durable, evaluation, pictures
-    from tfpipeline.progress import Console
+    from tfpipeline import pictures
+    from tfpipeline.system import Console, write_file
+    from tfpipeline.training import answer_images
 
     directory = pathlib.Path(config.run)
     flags, history = read_run(directory)
     images, names = sample_images(flags, Console(config.quiet))
     model = evaluate.load_model(directory)
-    answers = evaluation.answer_images(model, images.images, console=Console(config.quiet))
+    answers = answer_images(model, images.images, console=Console(config.quiet))
     figure = draw(images, names, answers, history)
     pictures.save(figure, directory / "report.png")
     page = directory / "report.html"
-    durable.write_file(page, write_page(directory, flags, history, pictures.png(figure)).encode())
+    write_file(page, write_page(directory, flags, history, pictures.png(figure)).encode())
     return {"png": str(directory / "report.png"), "html": str(page), "epochs": len(history), "run": config.run}
 
 
@@ -75,16 +76,18 @@ def sample_images(flags: dict, console):
     Returns:
         (training_data.Data of at most `SAMPLES` images, names of the classes).
     """
-    from jobs import train, training_data, training_task
+    from jobs import train
     from jobs.image_flags import open_images
-    from tfpipeline import augment
+    from jobs.training import data as training_data
+    from jobs.training import open_validation
+    from tfpipeline.batches import replays
 
     fields = {field.name for field in dataclasses.fields(train.Config)}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in flags.items()}
     config = train.Config(**{name: value for name, value in values.items() if name in fields})
     store = open_images(config, console)
-    data = training_data.training_data(store, config.labels, console, augment.replays(config.augment))
-    shown = training_task.open_validation(config, data, console) or data
+    data = training_data.training_data(store, config.labels, console, replays(config.augment))
+    shown = open_validation(config, data, console) or data
     chosen = np.linspace(0, len(shown.images) - 1, SAMPLES).astype(int)
     answers = shown.answers and {name: array[chosen] for name, array in shown.answers.items()}
     sample = dataclasses.replace(shown, images=shown.images[chosen], truth=shown.truth[chosen], answers=answers)
@@ -141,7 +144,7 @@ def write_page(directory, flags, history, picture: bytes) -> str:
 
     found = sorted((directory / "evaluation").glob("*.png")) if (directory / "evaluation").is_dir() else []
     embedded = [("Answers and curves", picture), *((path.stem, path.read_bytes()) for path in found)]
-    template = pathlib.Path(__file__).with_name("report.html.jinja").read_text()
+    template = pathlib.Path(__file__).with_name("reports").joinpath("report.html.jinja").read_text()
     return (
         jinja2.Environment(autoescape=True)
         .from_string(template)

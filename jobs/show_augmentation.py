@@ -8,7 +8,7 @@ import numpy as np
 from jobs import command
 from jobs.command import flag, required
 from jobs.image_flags import ImageFlags, open_images
-from tfpipeline.errors import FlagError
+from tfpipeline.system import FlagError
 
 EXAMPLE = "python -m jobs.show_augmentation --images shapes --augment flip,translate:4,color:20 --out augmentation.png"
 
@@ -30,13 +30,14 @@ def run(config: Config) -> dict:
     for name in ("count", "epochs"):
         if getattr(config, name) < 1:
             raise FlagError(f"--{name} is {getattr(config, name)}; it must be at least 1")
-    from tfpipeline import augment, pictures
-    from tfpipeline.progress import Console
+    from tfpipeline import pictures
+    from tfpipeline.batches import parse_augmentation
+    from tfpipeline.system import Console
 
     stored = stored_views(config)
-    augment.parse(config.augment, 1, stored)  # A wrong flag is told before any image is read.
+    parse_augmentation(config.augment, 1, stored)  # A wrong flag is told before any image is read.
     store = open_images(config, Console(config.quiet))
-    change = augment.parse(config.augment, len(store), stored)
+    change = parse_augmentation(config.augment, len(store), stored)
     shown = views(store.images[: config.count], change, config.seed, config.epochs, len(store))
     captions = ["as it is", *(f"epoch {epoch + 1}" for epoch in range(config.epochs))] * len(shown)
     sheet = pictures.contact_sheet(
@@ -50,9 +51,9 @@ def stored_views(config) -> tuple[str, ...]:
     """The views that the labels hold, () without labels."""
     if config.labels is None:
         return ()
-    from labeling import label_store
+    from labeling.labels import open_labels
 
-    return label_store.open_labels(config.labels).spec.views
+    return open_labels(config.labels).spec.views
 
 
 def views(images, change, seed: int, epochs: int, count: int) -> np.ndarray:

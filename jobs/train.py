@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from jobs import command
 from jobs.command import flag, required
 from jobs.image_flags import ImageFlags
-from tfpipeline.errors import FlagError
+from tfpipeline.system import FlagError
 
 EXAMPLE = "python -m jobs.train --images shapes --labels labels/shapes --validation-split valid --run runs/shapes"
 OPTIMIZERS = ("adamw", "adam", "sgd")
@@ -92,8 +92,8 @@ class Config(ImageFlags):
 
 def run(config: Config) -> dict:
     """Trains to the last epoch and returns the figures."""
-    from tfpipeline.cluster import read_cluster
-    from tfpipeline.saving import parse_save_every
+    from tfpipeline.training import parse_save_every
+    from tfpipeline.training.distributed import read_cluster
 
     check_flags(config)
     save_every = parse_save_every(config.save_every)
@@ -103,9 +103,10 @@ def run(config: Config) -> dict:
     import keras
     import tensorflow as tf
 
-    from jobs import training_task
-    from tfpipeline import run_directory, saving, strategies
-    from tfpipeline.progress import Console
+    from jobs.training import build_task, check_snapshot
+    from tfpipeline.system import Console
+    from tfpipeline.training import Saver, fetch_from_mirror, run_directory
+    from tfpipeline.training.distributed import strategies
 
     # Order of additions: without it the threads of the machine decide about the last bits.
     keras.utils.set_random_seed(config.seed % 2**32)
@@ -120,27 +121,27 @@ def run(config: Config) -> dict:
         snapshot = None
         if workers.is_chief:
             if mirror is not None and config.resume:
-                saving.fetch_from_mirror(mirror, checkpoints, console.say)
+                fetch_from_mirror(mirror, checkpoints, console.say)
             snapshot = run_directory.newest_snapshot(directory, config.resume, console.say)
         snapshot = workers.snapshot_of_chief(snapshot)
         strategy = strategies.strategy_named(config.strategy, workers)
         with strategy.scope():
-            task = training_task.build_task(config, strategy.num_replicas_in_sync, console, workers)
+            task = build_task(config, strategy.num_replicas_in_sync, console, workers)
         workers.check_same(task.experiment, "start all workers with the same flags, images and labels")
         if snapshot is not None:
-            training_task.check_snapshot(snapshot, task, config, console)
+            check_snapshot(snapshot, task, config, console)
         flags = dataclasses.asdict(config)
         if workers.is_chief:
             run_directory.write_config(
                 directory, {"flags": flags, "experiment": task.experiment, "machine": task.machine}
             )
-        saver = saving.Saver(checkpoints, save_every, mirror, console.say)
+        saver = Saver(checkpoints, save_every, mirror, console.say)
         return train(task, directory, saver, snapshot, config, console, strategy, workers)
 
 
 def train(task, directory, saver, snapshot, config, console, strategy, workers) -> dict:
     """Runs the trainer, writes model.keras and returns the figures."""
-    from tfpipeline.trainer import Trainer
+    from tfpipeline.training import Trainer
 
     start = time.monotonic()
     trainer = Trainer(task, directory, saver, console=console, strategy=strategy, workers=workers)
@@ -165,12 +166,12 @@ def train(task, directory, saver, snapshot, config, console, strategy, workers) 
 
 def write_model(model, path: pathlib.Path) -> None:
     """Writes a .keras file, whole or not at all."""
-    from tfpipeline import durable
+    from tfpipeline.system import write_file
 
     with tempfile.TemporaryDirectory() as directory:
         whole = pathlib.Path(directory) / "model.keras"
         model.save(whole, include_optimizer=False)
-        durable.write_file(path, whole.read_bytes())
+        write_file(path, whole.read_bytes())
 
 
 def check_flags(config: Config) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from jobs import command
 from jobs.command import flag
-from tfpipeline import shapes
-from tfpipeline.progress import Console
+from tfpipeline.images import shapes
+from tfpipeline.system import Console
 
 EXAMPLE = "python -m jobs.train_bundled_teacher --out labeling/bundled"
 # The pictures of another seed are none of those that `--images shapes` gives, in either split.

@@ -3,15 +3,11 @@
 import keras
 import tensorflow as tf
 
-from models.activations import Activation
 from models.gradients.batch_normalization import statistics_dtype
 from models.gradients.bottleneck_block import bottleneck_block
 from models.gradients.normalized_convolution import Weights
 from models.gradients.residual_block import residual_block
-from models.layers import Convolution, MaxPooling
-from models.normalization import BatchNormalization
-
-register = keras.saving.register_keras_serializable("tfpipeline")
+from models.layers import Activation, BatchNormalization, Convolution, MaxPooling, register
 
 
 class Block(keras.layers.Layer):

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfpipeline.errors import UserError
+from tfpipeline.system import UserError
 
 MAX_DIFFERENCE = 0.01
 """Of a log-probability, between an exported network and Keras: 1 % of a probability.

@@ -10,11 +10,18 @@ import typing
 
 import keras
 
-from models.activations import Activation, Dropout
 from models.blocks import BottleneckBlock, ResidualBlock
-from models.layers import Convolution, GlobalPooling, Linear, MaxPooling, Patchify
-from models.normalization import BatchNormalization
-from tfpipeline.errors import FlagError
+from models.layers import (
+    Activation,
+    BatchNormalization,
+    Convolution,
+    Dropout,
+    GlobalPooling,
+    Linear,
+    MaxPooling,
+    Patchify,
+)
+from tfpipeline.system import FlagError
 
 # Natural images have a mean of about 120 and a standard deviation of about 64: the first layer sees about N(0, 1).
 PIXEL_MEAN, PIXEL_DEVIATION = 120.0, 64.0

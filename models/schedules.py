@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-register = keras.saving.register_keras_serializable("tfpipeline")
+from models.layers import register
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from models.gradients import primitives, shifted_products, unfold
+from models.gradients.convolution_by import primitives, shifted_products, unfold
 from models.gradients.patchify import patchify
 from models.gradients.windows import check_channels, dimensions, pair, windows_on
 

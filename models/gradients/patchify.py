@@ -12,7 +12,7 @@ kernel as (PPC, F), is the same numbers in the same order.
 
 import tensorflow as tf
 
-from models.gradients import primitives
+from models.gradients.convolution_by import primitives
 from models.gradients.windows import check_channels, dimensions, rows
 
 

@@ -1,0 +1,5 @@
+"""What jobs.train, evaluate, report and experiment share: from flags to data, objective, optimizer and task."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,135 @@
+"""Teachers from SavedModels: a directory, a TF-Hub handle or a Kaggle handle."""
+
+import functools
+import hashlib
+import pathlib
+
+import tensorflow as tf
+
+from labeling.teachers import registry
+from labeling.teachers.network import Network
+from tfpipeline.system import UserError, sha256_of_file
+
+
+def load(spec: str) -> Network:
+    """The network of a SavedModel, read in the TF-Hub convention: pixels in 0..1.
+
+    Args:
+        spec: a directory, a URL that tensorflow_hub resolves, "hub:NAME" with a name of labeling/teachers/registry.py, or
+            "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION[/VERSION]".
+
+    Raises:
+        UserError: there is none, it cannot be fetched, or it takes and gives other things than a classifier.
+    """
+    directory = _resolve(spec)
+    try:
+        loaded = tf.saved_model.load(str(directory))
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise UserError(f"teacher {spec}: {directory} does not load as a SavedModel ({_first_line(error)})") from error
+    function, signature = _callable(spec, loaded)
+    if len(signature.shape) != 4 or signature.shape[-1] not in (3, None):
+        raise UserError(f"teacher {spec} takes {signature.shape}, not a batch of RGB images (B, H, W, 3)")
+    return Network(
+        call=lambda images: function(tf.cast(images, signature.dtype)),
+        size=signature.shape[1] or registry.size_of(spec),
+        range=registry.RANGE,
+        range_reason="the TF-Hub convention",
+        range_is_certain=False,
+        weights_sha256=_sha256(directory),
+        # Keeps the variables alive: a restored function refers to them weakly.
+        owner=loaded,
+    )
+
+
+def _resolve(spec):
+    """The local directory of a SavedModel, downloaded into the cache of its host's client where it must be."""
+    if spec.startswith(registry.KAGGLE):
+        return _from_kaggle(spec)
+    if registry.is_handle(spec):
+        import tensorflow_hub
+
+        known = registry.published(spec)
+        try:
+            return pathlib.Path(tensorflow_hub.resolve(known.handle if known else spec))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            kaggle = known.kaggle if known and known.kaggle else "OWNER/MODEL/tensorFlow2/VARIATION/VERSION"
+            raise UserError(
+                f"teacher {spec} could not be fetched ({_first_line(error)}); download its SavedModel by other means "
+                f"and give the directory, or give --teacher {registry.KAGGLE}{kaggle}"
+            ) from error
+    directory = pathlib.Path(spec)
+    if not any((directory / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
+        what = "has no saved_model.pb" if directory.is_dir() else "does not exist"
+        raise UserError(
+            f"teacher {spec} {what}; give a SavedModel directory, hub:NAME, a TF-Hub URL, kaggle:..., keras:NAME, a "
+            ".keras or .h5 file, or bundled"
+        )
+    return directory
+
+
+def _from_kaggle(spec):
+    try:
+        import kagglehub
+    except ImportError as error:
+        raise UserError(f"teacher {spec} needs the package kagglehub: pip install kagglehub") from error
+    try:
+        return pathlib.Path(kagglehub.model_download(spec.removeprefix(registry.KAGGLE)))
+    except (OSError, ValueError, kagglehub.exceptions.KaggleApiHTTPError) as error:
+        raise UserError(f"teacher {spec} could not be fetched from Kaggle ({_first_line(error)})") from error
+
+
+def _callable(spec, loaded):
+    """(images -> answers, TensorSpec of the images): the object itself, else its serving signature, else `serve`."""
+    signature = getattr(loaded, "signatures", {}).get("serving_default")
+    found = _polymorphic(loaded, "__call__") or (signature and _serving(signature)) or _polymorphic(loaded, "serve")
+    if not found:
+        raise UserError(
+            f"teacher {spec} is a SavedModel that cannot be called on images alone: neither the object, nor its "
+            "signature serving_default, nor its function serve takes one batch of images"
+        )
+    function, first = found
+    return lambda images: _only(spec, function(images)), first
+
+
+def _polymorphic(loaded, name):
+    """A restored tf.function that takes the images and, at most, switches such as `training`, which are left off."""
+    for concrete in getattr(getattr(loaded, name, None), "concrete_functions", ()):
+        positional, named = concrete.structured_input_signature
+        if positional and isinstance(positional[0], tf.TensorSpec) and not any([*positional[1:], *named.values()]):
+            first, *switches = positional
+            return functools.partial(_call_with, getattr(loaded, name), switches, named), first
+    return None
+
+
+def _call_with(function, switches, named, images):
+    return function(images, *switches, **named)
+
+
+def _serving(signature):
+    """A signature with one input."""
+    inputs = signature.structured_input_signature[1]
+    if len(inputs) != 1:
+        return None
+    ((key, first),) = inputs.items()
+    return lambda images: signature(**{key: images}), first
+
+
+def _only(spec, answers):
+    """The one tensor (B, classes) among a model's answers."""
+    rows = [answer for answer in tf.nest.flatten(answers) if answer.shape.rank == 2]
+    if len(rows) != 1:
+        shapes = ", ".join(str(answer.shape) for answer in tf.nest.flatten(answers))
+        raise UserError(f"teacher {spec} answers {shapes}; a classifier answers one row per image, (B, classes)")
+    return rows[0]
+
+
+def _sha256(directory):
+    """The hash of what the answers depend on: graph and variables."""
+    digest = hashlib.sha256()
+    for path in sorted([*directory.glob("saved_model.pb*"), *directory.glob("variables/variables.*")]):
+        digest.update(f"{path.name} {sha256_of_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

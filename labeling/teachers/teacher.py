@@ -1,0 +1,182 @@
+"""A teacher by its spec: enlarged pixels -> log-probabilities over its classes."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+
+import tensorflow as tf
+
+from labeling.teachers import conventions as feeding
+from labeling.teachers import registry
+from labeling.teachers.network import Network
+from tfpipeline.system import FlagError, UserError
+
+BUNDLED = pathlib.Path(__file__).parent / "bundled"
+CLASSES_FILE = "classes.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A pretrained classifier, and how it is fed and read.
+
+    Attributes:
+        spec: as the person gave it.
+        name: a short one, for tables and titles.
+        network: its function.
+        feeding: its conventions.
+        class_names: one per class that it answers over, or None when the teacher does not say.
+        note: one line on how it is fed and why.
+        subset: the network's class behind each class that it answers over; () when it answers over all.
+    """
+
+    spec: str
+    name: str
+    network: Network
+    feeding: feeding.Feeding
+    class_names: tuple[str, ...] | None
+    note: str
+    subset: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Height and width of its input, in pixels."""
+        return self.feeding.size
+
+    @property
+    def classes(self) -> int:
+        """Number of classes that it answers over."""
+        return len(self.subset) or self.feeding.classes
+
+    @property
+    def subset_of(self) -> int:
+        """Number of classes of which `subset` is a part; 0 without a subset."""
+        return self.feeding.classes if self.subset else 0
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of its weights and of how it is fed and read: equal ones, over the same subset, give equal answers."""
+        parts = {"weights": self.network.weights_sha256, **self.feeding.describe()}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def describe(self) -> dict:
+        """What spec.json says of it, as plain values."""
+        return {"name": self.name, "fingerprint": self.fingerprint, **self.feeding.describe()}
+
+    def log_probs(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Its log-probabilities, over the subset: log p_c - log sum_{d in subset} p_d.
+
+        Args:
+            pixels: float32 (B, size, size, 3), RGB in 0..255.
+
+        Returns:
+            float32 (B, classes).
+        """
+        answers = self.network.call(feeding.to_range(pixels, self.feeding.range))
+        log_p = feeding.to_log_probs(answers, self.feeding)
+        return tf.nn.log_softmax(tf.gather(log_p, self.subset, axis=-1)) if self.subset else log_p
+
+
+def load_teacher(spec: str, range: str | None = None, size: int | None = None, classes: int | None = None) -> Teacher:
+    """The teacher that a spec names.
+
+    Args:
+        spec: "bundled"; a SavedModel directory, "hub:NAME", a TF-Hub URL, "kaggle:..."; "keras:NAME"; a .keras or .h5
+            file.
+        range: one of feeding.RANGES, when the person knows better than the conventions.
+        size: height and width of its input, for a network that takes any.
+        classes: number of classes; one less than the network answers means that output 0 is the background.
+
+    Raises:
+        UserError: it does not load, or is no classifier of RGB images.
+        FlagError: its size or range must be given, or contradicts the network.
+    """
+    network = _network(spec)
+    size = _size(spec, network, size)
+    range, reason = (range, "as told") if range else (network.range, network.range_reason)
+    if range is None:
+        raise FlagError(
+            f"teacher {spec}: which numbers does it want? {network.range_reason}; give --teacher-range, one of "
+            + "; ".join(f"{name}: {meaning}" for name, meaning in feeding.RANGES.items())
+        )
+    answers = _probe(spec, network, range, size)
+    outputs = answers.shape[-1]
+    known = registry.published(spec)
+    if known and outputs != known.outputs:
+        raise UserError(
+            f"teacher {spec} answers {outputs:,} numbers, not the {known.outputs:,} that its page states; empty the "
+            "cache that it came from (TFHUB_CACHE_DIR), or give the directory of its SavedModel"
+        )
+    background = _background(spec, outputs, classes)
+    conventions = feeding.Feeding(size, range, feeding.output_kind(answers), outputs, background)
+    names = _class_names(spec, conventions.classes)
+    dropped = ", output 0 (background) dropped" if background else ""
+    note = (
+        f"teacher {spec}: {size}x{size} pixels in the range {range} ({reason}), {conventions.output} over "
+        f"{conventions.classes:,} classes{dropped}"
+    )
+    return Teacher(spec, registry.name_of(spec), network, conventions, names, note)
+
+
+def _network(spec):
+    # Keras and h5py are loaded for the teachers that need them.
+    if spec == "bundled":
+        from labeling.teachers import saved_models
+
+        return saved_models.load(str(BUNDLED))
+    from labeling.teachers import keras_models, saved_models
+
+    if spec.startswith(keras_models.APPLICATION):
+        return keras_models.application(spec)
+    if spec.lower().endswith(keras_models.FILE_SUFFIXES):
+        return keras_models.file(spec)
+    return saved_models.load(spec)
+
+
+def _size(spec, network, size):
+    """The input size: the network's own, or the one that the person gives for a network that takes any."""
+    if network.size is None and size is None:
+        raise FlagError(f"teacher {spec} takes images of any size; give --teacher-size, such as 224")
+    if None not in (network.size, size) and network.size != size:
+        raise FlagError(f"teacher {spec} takes images of {network.size} pixels, not --teacher-size {size}")
+    return network.size or size
+
+
+def _probe(spec, network, range, size):
+    """The answers to a few pictures, (B, n)."""
+    try:
+        answers = network.call(feeding.to_range(feeding.probe_pictures(size), range))
+    except (ValueError, tf.errors.OpError) as error:
+        raise UserError(
+            f"teacher {spec} does not take images of {size}x{size} pixels "
+            f"({str(error).strip().splitlines()[0][:200]}); give another --teacher-size"
+        ) from error
+    if answers.shape.rank != 2 or answers.shape[-1] < 2:
+        raise UserError(
+            f"teacher {spec} answers {answers.shape}; a classifier answers (B, classes): choose another one"
+        )
+    if not tf.reduce_all(tf.math.is_finite(answers)):
+        raise UserError(
+            f"teacher {spec} answers NaN or infinity to pictures in the range {range}; check --teacher-range"
+        )
+    return answers
+
+
+def _background(spec, outputs, classes):
+    """Whether output 0 is no class."""
+    if classes in (None, outputs):
+        return classes is None and outputs == feeding.BACKGROUND_CLASSES
+    if classes == outputs - 1:
+        return True
+    raise FlagError(f"teacher {spec} answers {outputs:,} numbers, which cannot be --teacher-classes {classes:,}")
+
+
+def _class_names(spec, classes):
+    """The lines of classes.txt in a SavedModel directory, where there is one."""
+    path = (BUNDLED if spec == "bundled" else pathlib.Path(spec)) / CLASSES_FILE
+    if not path.is_file():
+        return None
+    names = tuple(path.read_text(encoding="utf-8").splitlines())
+    if len(names) != classes:
+        raise UserError(f"{path} names {len(names):,} classes; the teacher has {classes:,}: correct or remove the file")
+    return names

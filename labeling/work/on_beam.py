@@ -1,0 +1,284 @@
+"""The labeling plan on Apache Beam: the missing shards are the elements, and any worker labels any of them.
+
+A shard is written all at once under a name that carries its content's hash, so a bundle that is tried again, done twice
+or lost half-way does no harm: the store ends as the one that a single process would have written. Whoever starts the
+pipeline has verified the images and the teachers; a worker gets plain values and opens and loads everything itself.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import os
+import pathlib
+import signal
+import threading
+import uuid
+
+from labeling.enlarging import Expert
+from labeling.labels import LabelStore, open_labels
+from labeling.teachers import load_teacher
+from labeling.work import labeler
+from labeling.work.answerer import Answerer
+from tfpipeline.images import map_images
+from tfpipeline.system import PARTIAL, SILENT, FlagError, UserError, open_locked
+
+try:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions, TypeOptions, WorkerOptions
+    from apache_beam.utils.shared import Shared
+except ImportError as error:
+    raise UserError(f"--runner beam needs apache-beam ({error}): pip install 'apache-beam>=2.77,<3'") from error
+
+SECONDS_BETWEEN_LOOKS = 1.0  # at the store and for signals, while Beam works
+SAVED = "the finished shards are saved"
+_LOCAL_WORKER = "run_worker"  # how DirectRunner names the threads that wait for its worker processes
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a worker is told.
+
+    Attributes:
+        images: directory of the image store.
+        labels: directory of the label store; its spec says how the teachers are fed, enlarged for, weighted and read.
+        teachers: their specs, in the order of the label store's spec.
+        batch_size: images per step.
+        ticket: no further shard is begun once this file is gone.
+    """
+
+    images: str
+    labels: str
+    teachers: tuple[str, ...]
+    batch_size: int
+    ticket: str
+
+
+class Worker:
+    """What a worker process keeps between shards: the teachers, the images and the label store.
+
+    Raises:
+        UserError: this machine has other images, or another teacher, than the labels are to be of.
+    """
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.store = open_labels(pathlib.Path(plan.labels))
+        spec = self.store.spec
+        self.images = map_images(pathlib.Path(plan.images), spec.images_sha256)
+        experts = [_expert(*pair, spec.subset) for pair in zip(plan.teachers, spec.teachers, strict=True)]
+        self.answer = Answerer(
+            experts, spec.views, spec.top_k, self.images.shape[1:], plan.batch_size, spec.runtime, spec.precision
+        )
+
+    def label(self, reached: tuple[int, int]) -> None:
+        """Writes the shard of the range (first, last), unless it is there already or nobody wants it any more."""
+        if self.store.is_done(reached) or not pathlib.Path(self.plan.ticket).exists():
+            return
+        size, parallel = self.plan.batch_size, self.answer.parallel
+        parts = [part for _, part in labeler.answered_batches(self.images, [reached], self.answer, size, parallel)]
+        self.store.write_shard(*reached, labeler.concatenate(parts))
+
+
+class LabelShard(beam.DoFn):
+    """(first, last) -> nothing, but a shard in the label store."""
+
+    def __init__(self, plan: Plan):
+        self._plan, self._shared = plan, Shared()
+
+    def setup(self):
+        """Loads the teachers once for all threads of a worker process."""
+        self._worker = self._shared.acquire(lambda: Worker(self._plan))
+
+    def process(self, reached):
+        """Labels one range."""
+        self._worker.label(reached)
+
+
+def options_of(given: tuple[str, ...]) -> PipelineOptions:
+    """Beam's own options.
+
+    Args:
+        given: each "NAME=VALUE", or "NAME" of a switch; the dashes before it, as Beam's documents write them, may stay.
+
+    Raises:
+        FlagError: Beam has no such option, or refuses its value.
+    """
+    options = PipelineOptions(["--" + option.removeprefix("--") for option in given])
+    known = PipelineOptions([]).get_all_options()
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            unknown = options.get_all_options(retain_unknown_options=True).keys() - known.keys()
+        except SystemExit as end:  # Beam reads its options with argparse.
+            raise FlagError(f"--beam-option: {said.getvalue().splitlines()[-1].partition('error: ')[2]}") from end
+    for name in sorted(unknown):
+        similar = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {similar[0]}?" if similar else ""
+        raise FlagError(f"--beam-option {name}: Apache Beam {beam.__version__} has no such option{hint}")
+    # Without this DirectRunner tries Prism first, which downloads a program and does not heed direct_num_workers.
+    options.view_as(TypeOptions).allow_unsafe_triggers = True
+    logs = options.view_as(WorkerOptions)
+    logs.default_sdk_harness_log_level = logs.default_sdk_harness_log_level or "ERROR"
+    return options
+
+
+def open_pipeline(given: tuple[str, ...]) -> beam.Pipeline:
+    """An empty pipeline with the options of `options_of`.
+
+    Raises:
+        FlagError: as `options_of`; or an option is missing, or a package, that the runner needs.
+    """
+    try:
+        return beam.Pipeline(options=options_of(given))
+    except (ValueError, ImportError) as error:
+        raise FlagError(f"--beam-option: {error}") from error
+
+
+def label(pipeline: beam.Pipeline, images, store: LabelStore, experts, batch_size: int, stop, console=SILENT) -> int:
+    """Labels what has no labels yet, by the workers of a pipeline.
+
+    Args:
+        pipeline: of `open_pipeline`.
+        images: the tfpipeline.images.store.ImageStore, in a directory that the workers see under the same name.
+        store: where the shards go, likewise.
+        experts: the answers.Expert that the store's spec describes.
+        batch_size: images per step of a teacher.
+        stop: a StopRequest; the workers hear of it between shards.
+        console: where progress goes.
+
+    Returns:
+        Number of images that had no labels before and have some now.
+
+    Raises:
+        Stopped: a signal came; the finished shards are on disk.
+        UserError: Beam gave up; the finished shards are on disk.
+    """
+    missing = store.missing_ranges()
+    with _Ticket(store.directory) as ticket, _watched(ticket, store, missing, stop, console):
+        plan = Plan(
+            images=str(images.directory.resolve()),
+            labels=str(store.directory.resolve()),
+            teachers=tuple(expert.teacher.spec for expert in experts),
+            batch_size=batch_size,
+            ticket=str(ticket.path),
+        )
+        pipeline | beam.Create(missing) | beam.Reshuffle() | "Label" >> beam.ParDo(LabelShard(plan))
+        try:
+            pipeline.run().wait_until_finish()
+        except RuntimeError as error:  # Beam's way to hand over what a worker raised.
+            stop.raise_if_requested(SAVED)
+            raise UserError(f"Beam gave up ({_cause(error)}); {SAVED}; run the same command again to go on") from error
+    stop.raise_if_requested(SAVED)
+    return labeler.images_in(missing) - labeler.images_in(store.missing_ranges())
+
+
+def _cause(error):
+    """The line of a worker's traceback that tells what happened: Beam marks it, and its own troubles may follow."""
+    lines = str(error).strip().splitlines()
+    return next((line for line in reversed(lines) if "[while running" in line), lines[-1])
+
+
+def _expert(teacher_spec, described, subset):
+    """The teacher as the label store's spec describes it.
+
+    Raises:
+        UserError: what this machine has under its name is another teacher.
+    """
+    classes = described["outputs"] - described["background"]
+    teacher = load_teacher(teacher_spec, described["range"], described["size"], classes)
+    if teacher.fingerprint != described["fingerprint"]:
+        raise UserError(
+            f"teacher {teacher_spec} is another one on this worker ({teacher.fingerprint[:12]}) than in the label "
+            f"store ({described['fingerprint'][:12]}); put the same files on every worker"
+        )
+    teacher = dataclasses.replace(teacher, subset=subset)
+    return Expert(teacher, described["interpolation"], described["weight"])
+
+
+class _Ticket:
+    """A file in the label store while the work of a pipeline is wanted.
+
+    It is locked: when this process is killed, the next one that labels into the directory removes it
+    (files.remove_leftovers), and the workers that were left behind give way.
+    """
+
+    def __init__(self, directory: pathlib.Path):
+        self.path = directory.resolve() / f".beam.{uuid.uuid4().hex[:8]}{PARTIAL}"
+
+    def __enter__(self):
+        self._file = open_locked(self.path)
+        return self
+
+    def __exit__(self, *_):
+        self.withdraw()
+        self._file.close()
+
+    def withdraw(self) -> None:
+        """Lets the workers end after the shards that they are at."""
+        self.path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _watched(ticket, store, missing, stop, console):
+    """A context in which a thread tells the progress and hands a stop request on, and no dead worker is waited for."""
+    total, ended = store.spec.count, threading.Event()
+    before = _shards(store)
+
+    def watch(advance):
+        told, left, last = 0, labeler.images_in(missing), False
+        while not last:
+            last = ended.wait(SECONDS_BETWEEN_LOOKS)
+            if stop.requested:
+                ticket.withdraw()
+            labeled = min((_shards(store) - before) * store.spec.shard_size, left)
+            if labeled > told:
+                advance(labeled - told)
+            told = labeled
+
+    with (
+        console.bar("labeling", total, "image", done=total - labeler.images_in(missing)) as advance,
+        _dead_workers_raise(ticket, stop),
+    ):
+        thread = threading.Thread(target=watch, args=(advance,))
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def _shards(store):
+    return sum(1 for _ in store.directory.glob("labels-*.npz"))
+
+
+@contextlib.contextmanager
+def _dead_workers_raise(ticket, stop):
+    """A context in which the death of one of DirectRunner's worker processes, for which it would wait for ever, raises.
+
+    Beam tells of it only by an exception in a thread of its own; a signal carries it to the main thread, which waits.
+    """
+
+    def heard(failure):
+        if failure.thread and failure.thread.name == _LOCAL_WORKER:
+            causes.append(failure.exc_value)
+            os.kill(os.getpid(), signal.SIGUSR1)
+        else:
+            previous_hook(failure)
+
+    def told(*_):
+        ticket.withdraw()
+        stop.raise_if_requested(SAVED)
+        raise UserError(
+            f"a worker process of Beam died ({causes[0]}; -9 and 137 often mean that memory ran out); {SAVED}; run the "
+            "same command again, perhaps with fewer workers, to go on"
+        )
+
+    causes = []
+    previous_hook, threading.excepthook = threading.excepthook, heard
+    previous_handler = signal.signal(signal.SIGUSR1, told)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, previous_handler)
+        threading.excepthook = previous_hook

@@ -1,0 +1,10 @@
+from .activation import Activation as Activation
+from .dropout import Dropout as Dropout
+from .normalization import BatchNormalization as BatchNormalization
+from .pooling import GlobalPooling as GlobalPooling
+from .pooling import MaxPooling as MaxPooling
+from .pooling import MeanPooling as MeanPooling
+from .products import Convolution as Convolution
+from .products import Linear as Linear
+from .products import Patchify as Patchify
+from .registration import register as register

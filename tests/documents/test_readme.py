@@ -1,0 +1,54 @@
+"""The commands in README.md and docs/ are commands of this program, with flags that it has."""
+
+import importlib
+import pathlib
+import re
+import shlex
+
+import pytest
+
+from jobs import command
+
+ROOT = pathlib.Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(text: str) -> list[list[str]]:
+    """The arguments of every `python -m jobs.NAME ...` in a document, from the job's name on."""
+    joined = text.replace("\\\n", " ")
+    return [
+        shlex.split(line, comments=True)
+        for line in re.findall(r"^\s*(?:\S+=\S+ )*python -m jobs\.(\w.*)$", joined, re.M)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("document", "line"),
+    [(path.name, line) for path in DOCUMENTS for line in commands(path.read_text())],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value)[:60],
+)
+def test_a_documented_command_has_these_flags(document, line):
+    job = importlib.import_module(f"jobs.{line[0]}")
+    command.parse(job.Config, line[1:], line[0], job.EXAMPLE)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.py")), ids=lambda path: path.stem)
+def test_the_example_of_a_job_has_its_flags(path):
+    job = importlib.import_module(f"jobs.{path.stem}")
+    for example in getattr(job, "EXAMPLE", "").splitlines():
+        words = shlex.split(example)
+        assert words[:3] == ["python", "-m", f"jobs.{path.stem}"]
+        command.parse(job.Config, words[3:], path.stem, job.EXAMPLE)
+
+
+def test_a_wrong_flag_in_a_document_is_found(capsys):
+    (line,) = commands("text\n\n    python -m jobs.evaluate --run x --imags shapes\n")
+    with pytest.raises(SystemExit):
+        test_a_documented_command_has_these_flags("", line)
+    assert "--imag" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+        assert target.startswith("http") or (document.parent / target).exists(), f"{document.name}: {target}"

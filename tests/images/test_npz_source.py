@@ -1,0 +1,135 @@
+"""The public .npz files of ImageNet 64x64: read row by row, classes in the usual order, never unpickled."""
+
+import io
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from tests.support.images_on_disk import pixels_of
+from tfpipeline.images.npz_source import resized_order
+from tfpipeline.images.sources import open_source
+from tfpipeline.system.errors import FlagError, UserError
+
+
+def rows(*numbers):
+    return np.stack([pixels_of(number, 8, 8).transpose(2, 0, 1).ravel() for number in numbers])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i in (1, 2, 10):
+        np.savez(
+            tmp_path / f"train_data_batch_{i}.npz", data=rows(i, i + 1), labels=np.array([i, 1000]), mean=np.zeros(192)
+        )
+    np.savez_compressed(tmp_path / "val_data.npz", data=rows(50), labels=[3])
+    return tmp_path
+
+
+def test_batches_come_in_the_order_of_their_numbers(folder):
+    source = open_source(f"npz:{folder}")
+    assert source.count == 6
+    images = list(source)
+    assert [name for name, _, _ in images] == [
+        f"train_data_batch_{i}-{row:07d}" for i in (1, 2, 10) for row in range(2)
+    ]  # fmt: skip
+    for (_, pixels, _), number in zip(images, (1, 2, 2, 3, 10, 11), strict=True):
+        np.testing.assert_array_equal(pixels, pixels_of(number, 8, 8))
+        assert pixels.flags.c_contiguous
+
+
+def test_labels_are_mapped_to_the_order_of_sorted_wordnet_ids(folder):
+    source = open_source(f"npz:{folder}")
+    wnids = [wnid for wnid, _ in source.classes]
+    assert wnids == sorted(resized_order())
+    assert [wnids[truth] for _, _, truth in source] == [resized_order()[i - 1] for i in (1, 1000, 2, 1000, 10, 1000)]
+    assert resized_order()[0] == "n02119789"
+
+
+@pytest.mark.parametrize("split", ["valid", "val", "validation"])
+def test_the_validation_file_is_a_split(folder, split):
+    ((name, pixels, _),) = open_source(f"npz:{folder}", split, size=4)
+    assert (name, pixels.shape) == ("val_data-0000000", (4, 4, 3))
+
+
+def test_one_file_and_a_limit(folder):
+    source = open_source(f"npz:{folder / 'train_data_batch_2.npz'}", limit=1)
+    assert source.count == 1
+    assert [name for name, _, _ in source] == ["train_data_batch_2-0000000"]
+
+
+def test_unknown_splits_and_empty_folders(folder, tmp_path_factory):
+    with pytest.raises(FlagError, match="no split 'test'; give --split train or valid"):
+        open_source(f"npz:{folder}", "test")
+    with pytest.raises(UserError, match=r"holds no train_data\*.npz for split train"):
+        open_source(f"npz:{tmp_path_factory.mktemp('empty')}")
+
+
+class Malicious:
+    """Unpickling it would leave a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("array", ["data", "labels"])
+def test_pickles_are_refused_and_not_run(tmp_path, array):
+    good = {"data": rows(1), "labels": np.array([1])}
+    np.savez(tmp_path / "x.npz", **good | {array: np.array([Malicious(tmp_path / "ran")], object)})
+    with pytest.raises(UserError, match=f"{array} holds pickled objects, which are never read"):
+        list(open_source(f"npz:{tmp_path / 'x.npz'}"))
+    assert not (tmp_path / "ran").exists()
+
+
+def saved(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def header_that_lies():
+    """data.npy states a terabyte of labels, and brings eight bytes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        member = io.BytesIO()
+        np.lib.format.write_array_header_1_0(member, {"descr": "<i8", "fortran_order": False, "shape": (1 << 37,)})
+        archive.writestr("labels.npy", member.getvalue() + bytes(8))
+    return file.getvalue()
+
+
+WHOLE = saved(data=rows(1, 2), labels=np.array([1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is damaged or no .npz file"),
+        (b"not a zip", "is damaged or no .npz file"),
+        (WHOLE[:-30], "is damaged or no .npz file"),
+        (WHOLE.replace(rows(2).tobytes()[50:90], bytes(40)), "is damaged or no .npz file .*CRC"),
+        (pickle.dumps([1]), "is damaged or no .npz file"),
+        (saved(labels=np.array([1])), "has no array 'data'"),
+        (saved(data=rows(1)), "has no array 'labels'"),
+        (
+            saved(data=rows(1, 2), labels=np.array([1])),
+            r"data is uint8 \(2, 192\), not uint8 \(1, 3 x height x width\)",
+        ),
+        (saved(data=rows(1)[:, :190], labels=np.array([1])), "data is uint8"),
+        (saved(data=rows(1).astype(float), labels=np.array([1])), "data is float64"),
+        (saved(data=np.asfortranarray(rows(1, 2)), labels=np.array([1, 2])), "data is in Fortran order"),
+        (saved(data=rows(1), labels=np.array([0])), "labels run from 0 to 0, not within 1 to 1000"),
+        (saved(data=rows(1), labels=np.array([1001])), "labels run from 1001 to 1001"),
+        (saved(data=rows(1), labels=np.array(["x"])), "labels is <U1"),
+        (saved(data=rows(1), labels=np.array([[1]])), "not a row of integers"),
+        (header_that_lies(), "labels has 1 numbers of 137438953472"),
+    ],
+)
+def test_damaged_or_other_files_are_named(tmp_path, content, message):
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(UserError, match=message) as refusal:
+        list(open_source(f"npz:{tmp_path / 'x.npz'}"))
+    assert "x.npz" in str(refusal.value)

@@ -1,0 +1,241 @@
+"""The store is written whole or not at all, verified when opened, and built once."""
+
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import resource
+import signal
+
+import numpy as np
+import pytest
+
+from tests.support.images_on_disk import encoded, pixels_of, write_folder, write_tar
+from tfpipeline.images import store as image_store
+from tfpipeline.images.sources import open_source
+from tfpipeline.images.store import SILENT, build_store, open_or_build, open_store
+from tfpipeline.system.errors import Stopped, UserError
+
+FILES = {f"{folder}/{i}.png": encoded(pixels_of(i % 6)) for i, folder in enumerate("abcabcabc")}
+
+
+@pytest.fixture
+def spec(tmp_path):
+    return f"archive:{write_tar(tmp_path / 'images.tar', FILES)}"
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+class Spoken:
+    """A console that keeps what is said."""
+
+    def __init__(self):
+        self.lines = []
+        self.say = self.lines.append
+        self.bar = SILENT.bar
+
+
+class Interrupted:
+    """A source that does something before its image `at`."""
+
+    def __init__(self, source, at, action):
+        self.source, self.at, self.action = source, at, action
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+    def __iter__(self):
+        for i, image in enumerate(self.source):
+            if i == self.at:
+                self.action()
+            yield image
+
+
+def test_a_store_holds_what_the_source_gave(tmp_path, spec):
+    source, console = open_source(spec), Spoken()
+    store = build_store(source, tmp_path / "deep" / "store", console)
+    for i, (name, pixels, truth) in enumerate(source):
+        np.testing.assert_array_equal(store.images[i], pixels)
+        assert (store.names[i], store.truth[i]) == (name, truth)
+    assert len(store) == 9
+    assert store.has_truth
+    assert store.classes == [("a", "a"), ("b", "b"), ("c", "c")]
+    assert (store.images.dtype, store.images.flags.writeable, store.truth.dtype) == (np.uint8, False, np.int32)
+    assert store.description["source"] == "archive:images.tar"
+    assert store.description["shape"] == [5, 7, 3]
+    assert store.fingerprint == hashlib.sha256((tmp_path / "deep" / "store" / "store.json").read_bytes()).hexdigest()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["store"]
+
+
+def test_repeated_pixels_are_counted_and_told(tmp_path, spec):
+    console = Spoken()
+    store = build_store(open_source(spec), tmp_path / "store", console)
+    assert store.description["duplicates"] == 3
+    assert console.lines == ["duplicates: 3 of 9 images have the pixels of an earlier one"]
+
+
+def test_the_same_images_give_the_same_bytes(tmp_path, spec):
+    build_store(open_source(spec), tmp_path / "one")
+    build_store(open_source(spec), tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_unknown_truth_is_minus_one(tmp_path):
+    folder = write_folder(tmp_path / "flat", {"1.png": encoded(pixels_of(1))})
+    store = build_store(open_source(f"folder:{folder}"), tmp_path / "store")
+    assert store.truth.tolist() == [-1]
+    assert not store.has_truth
+    assert store.classes == []
+
+
+def test_names_with_line_breaks_stay_one_line(tmp_path):
+    folder = write_folder(tmp_path / "flat", {"a\nb.png": encoded(pixels_of(1)), "名前.png": encoded(pixels_of(2))})
+    store = build_store(open_source(f"folder:{folder}"), tmp_path / "store")
+    assert store.names == ["a\\nb.png", "名前.png"]
+
+
+def test_images_of_two_sizes_are_refused_with_the_way_out(tmp_path):
+    folder = write_folder(tmp_path / "flat", {"1.png": FILES["a/0.png"], "2.png": encoded(pixels_of(2, 9, 8))})
+    with pytest.raises(UserError, match=r"image 2.png has 8 x 9 pixels, those before it 7 x 5; --size 5 resamples"):
+        build_store(open_source(f"folder:{folder}"), tmp_path / "stores" / "store")
+    assert list((tmp_path / "stores").iterdir()) == []
+    store = build_store(open_source(f"folder:{folder}", size=5), tmp_path / "stores" / "store")
+    assert store.images.shape == (2, 5, 5, 3)
+
+
+def test_broken_images_are_refused_or_listed(tmp_path):
+    folder = write_folder(tmp_path / "flat", {"1.png": FILES["a/0.png"], "2.png": b"", "3.png": b"no image"})
+    with pytest.raises(
+        UserError, match=r"image 2.png is empty; .* --skip-broken leaves such images out and lists them"
+    ):
+        build_store(open_source(f"folder:{folder}"), tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    console = Spoken()
+    store = build_store(open_source(f"folder:{folder}", skip_broken=True), tmp_path / "store", console)
+    assert store.names == ["1.png"]
+    assert store.description["skipped"] == ["2.png", "3.png"]
+    assert console.lines[0].startswith("2 broken images are left out")
+
+
+def test_nothing_left_after_leaving_out_is_refused(tmp_path):
+    folder = write_folder(tmp_path / "flat", {"1.png": b""})
+    with pytest.raises(UserError, match="no image is left"):
+        build_store(open_source(f"folder:{folder}", skip_broken=True), tmp_path / "store")
+
+
+@pytest.mark.parametrize("file", ["images.npy", "truth.npy", "names.txt", "classes.csv", "store.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_damage_is_named_and_the_cache_repairs_itself(tmp_path, spec, file, damage):
+    whole = open_or_build(spec, cache=tmp_path / "cache")
+    before = contents(whole.directory)
+    path = whole.directory / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    {"flip": lambda: path.write_bytes(content), "cut": lambda: os.truncate(path, 20), "remove": path.unlink}[damage]()
+    if (file, damage) != ("store.json", "flip"):  # A flipped bit there can be another valid text.
+        with pytest.raises(UserError, match=file):
+            open_store(whole.directory)
+        assert contents(open_or_build(spec, cache=tmp_path / "cache").directory) == before
+
+
+def test_the_cache_is_used_until_the_images_the_truth_or_the_options_change(tmp_path, spec, monkeypatch):
+    cache = tmp_path / "cache"
+    first = open_or_build(spec, cache=cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(image_store, "build", lambda *_: pytest.fail("built again"))
+        assert open_or_build(spec, cache=cache).fingerprint == first.fingerprint
+    assert len(open_or_build(spec, cache=cache, limit=4)) == 4
+    assert open_or_build(spec, cache=cache, size=4).images.shape == (9, 4, 4, 3)
+    rows = "".join(f"{name},n{i},{i}\n" for i, name in enumerate(FILES))
+    (tmp_path / "truth.csv").write_text("file,wnid,class_index\n" + rows)
+    assert len(open_or_build(spec, cache=cache, truth=tmp_path / "truth.csv").classes) == 9
+    write_tar(tmp_path / "images.tar", FILES | {"a/9.png": encoded(pixels_of(9))})
+    assert len(open_or_build(spec, cache=cache)) == 10
+    assert len(list(cache.iterdir())) == 5
+
+
+def test_the_cache_sees_changes_behind_links_between_folders(tmp_path):
+    write_folder(tmp_path / "elsewhere", {"1.png": encoded(pixels_of(1))})
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "link").symlink_to(tmp_path / "elsewhere")
+    spec, cache = f"folder:{tmp_path / 'images'}", tmp_path / "cache"
+    assert len(open_or_build(spec, cache=cache)) == 1
+    write_folder(tmp_path / "elsewhere", {"2.png": encoded(pixels_of(2))})
+    assert len(open_or_build(spec, cache=cache)) == 2
+
+
+def test_the_default_cache_is_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFPIPELINE_CACHE", str(tmp_path / "here"))
+    assert open_or_build("shapes", limit=1).directory.parent == tmp_path / "here"
+
+
+@pytest.mark.parametrize("at", [0, 4, 8])
+def test_sigterm_leaves_nothing(tmp_path, spec, at):
+    source = Interrupted(open_source(spec), at, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        build_store(source, tmp_path / "stores" / "store")
+    assert list((tmp_path / "stores").iterdir()) == []
+
+
+def build_and_die(spec, directory, at):
+    build_store(Interrupted(open_source(spec), at, lambda: os.kill(os.getpid(), signal.SIGKILL)), directory)
+
+
+@pytest.mark.parametrize("at", [0, 4, 8])
+def test_a_killed_build_is_not_taken_for_whole_and_goes_away(tmp_path, spec, at):
+    directory = tmp_path / "stores" / "store"
+    process = multiprocessing.get_context("spawn").Process(target=build_and_die, args=(spec, directory, at))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert [path.name.startswith(".store.") for path in directory.parent.iterdir()] == [True]
+    with pytest.raises(UserError, match="no image store"):
+        open_store(directory)
+    assert len(build_store(open_source(spec), directory)) == 9
+    assert list(directory.parent.iterdir()) == [directory]
+
+
+def build_on_a_full_disk(spec, directory, queue):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+    try:
+        build_store(open_source(spec), directory)
+    except OSError as error:
+        queue.put(error.errno)
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, spec):
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    process = context.Process(target=build_on_a_full_disk, args=(spec, tmp_path / "stores" / "store", queue))
+    process.start()
+    process.join()
+    assert queue.get() == errno.EFBIG  # What a file-size limit answers where a disk answers ENOSPC.
+    assert list((tmp_path / "stores").iterdir()) == []
+
+
+@pytest.mark.parametrize("at", [0, 4, 8])
+def test_two_builds_at_once_do_no_harm(tmp_path, spec, at):
+    directory = tmp_path / "stores" / "store"
+    inner = []
+    source = Interrupted(open_source(spec), at, lambda: inner.append(build_store(open_source(spec), directory)))
+    outer = build_store(source, directory)
+    assert outer.fingerprint == inner[0].fingerprint
+    assert list(directory.parent.iterdir()) == [directory]
+
+
+def test_another_store_is_not_replaced(tmp_path, spec):
+    first = build_store(open_source(spec), tmp_path / "store")
+    with pytest.raises(UserError, match="holds another image store"):
+        build_store(open_source(spec, limit=2), tmp_path / "store")
+    assert len(open_store(tmp_path / "store")) == len(first)
+
+
+def test_a_store_of_another_format_is_refused(tmp_path, spec):
+    directory = build_store(open_source(spec), tmp_path / "store").directory
+    description = json.loads((directory / "store.json").read_text()) | {"format": 2}
+    (directory / "store.json").write_text(json.dumps(description))
+    with pytest.raises(UserError, match="has format 2, this program reads 1"):
+        open_store(directory)

@@ -1,0 +1,195 @@
+"""jobs.evaluate and jobs.report on the run of a small network."""
+
+import csv
+import json
+import pathlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs import evaluate, report, train
+from tests.faults.test_resume_refusals import World
+from tfpipeline import pictures
+from tfpipeline.system.console import SILENT
+from tfpipeline.system.errors import UserError
+from tfpipeline.training.evaluation import Answers
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(config of a finished run on 48 shapes with the truth as labels, the figures of its training)."""
+    directory = tmp_path_factory.mktemp("evaluate")
+    config = train.Config(
+        images="shapes",
+        limit=48,
+        size=16,
+        labels="truth",
+        run=str(directory / "run"),
+        cache=str(directory / "cache"),
+        network="conv_classifier",
+        network_options=("filters_per_layer=4", "hidden_dims=8"),
+        epochs=2,
+        batch_size=16,
+        validation_limit=30,
+        quiet=True,
+    )
+    return config, train.run(config)
+
+
+def evaluation_of(trained, **changes):
+    config, _ = trained
+    flags = {"images": "shapes", "split": "valid", "size": 16, "limit": 30, "cache": config.cache, "quiet": True}
+    return evaluate.run(evaluate.Config(run=config.run, **{**flags, **changes}))
+
+
+def test_evaluation_repeats_the_figures_of_the_last_epoch(trained, capsys):
+    figures = evaluation_of(trained)
+    assert figures["images"] == 30
+    assert figures["top1"] == trained[1]["validation_top1"]
+    assert figures["top5"] == trained[1]["validation_top5"]
+    assert f"top1  {100 * figures['top1']:5.1f} %" in capsys.readouterr().out
+
+
+def test_tables_and_pictures_are_written(trained, tmp_path):
+    figures = evaluation_of(trained, out=str(tmp_path))
+    pictures = {"confusion.png", "reliability.png", "mistakes.png"}
+    assert {path.name for path in tmp_path.iterdir()} == pictures | {"per_class.csv"}
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+    with open(tmp_path / "per_class.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows[:2]] == ["arrow", "bolt"]
+    assert sum(int(row["images"]) for row in rows) == 30
+    assert sum(int(row["right"]) for row in rows) == round(30 * figures["top1"])
+
+
+def answers_of(top):
+    return Answers(np.array(top)[:, None], np.linspace(0.9, 0.5, len(top), dtype=np.float32))
+
+
+def test_confusions_count_pairs_the_most_frequent_first():
+    row, column, images = evaluate.confusions(answers_of([1, 1, 0, 2, 1]), np.array([0, 1, 1, -1, 0]), 3)
+    assert list(zip(row.tolist(), column.tolist(), images.tolist(), strict=True)) == [(0, 1, 2), (1, 0, 1), (1, 1, 1)]
+
+
+def test_the_table_counts_each_class_and_names_its_most_frequent_mistake(tmp_path):
+    top, truth = [0, 1, 1, 2, 2, 0], np.array([0, 0, 0, 0, 2, -1])
+    evaluate.write_per_class(tmp_path / "table.csv", answers_of(top), truth, ["a", "b", "c"])
+    assert (tmp_path / "table.csv").read_text().splitlines()[1:] == [
+        "0,a,4,1,0.2500,b,2",
+        "1,b,0,0,,,0",
+        "2,c,1,1,1.0000,,0",
+    ]
+
+
+def test_of_many_classes_the_most_frequent_confusions_are_shown(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "save", lambda figure, _path: drawn.append(figure))
+    truth = np.repeat([3, 5, 999], [4, 2, 1])
+    names = [f"class {index}" for index in range(1000)]
+    evaluate.write_confusion(tmp_path, answers_of([7, 7, 7, 3, 5, 3, 7]), truth, names, "truth")
+    (axis,) = drawn[0].axes
+    assert axis.get_title().startswith("28.6% of 7 images are answered as the truth says")
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels == ["class 3 → class 7", "class 5 → class 3", "class 999 → class 7"]
+    assert [bar.get_width() for bar in axis.patches] == [3, 1, 1]
+    assert {"3 (75%)", "1 (50%)", "1 (100%)"} == {text.get_text() for text in axis.texts}
+
+
+def test_mistakes_are_shown_with_the_truth_the_teacher_and_the_student(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "save", lambda figure, _path: drawn.append(figure))
+    images = np.zeros((3, 4, 4, 3), np.uint8)
+    teacher = {"top_k": np.array([[1], [0], [0]]), "log_probs": np.log([[0.75], [0.5], [0.25]])}
+    for truth, expected in (
+        ([0, 0, 1], ["ant\nT 75% bee\nS 90% bee", "bee\nT 25% ant\nS 50% ant"]),
+        ([-1, -1, -1], ["T 50% ant\nS 70% bee"]),
+    ):
+        answers = answers_of([1, 0 if truth[0] == 0 else 1, 0])
+        evaluate.write_mistakes(tmp_path, images, answers, np.array(truth), teacher, ["ant", "bee"])
+        assert [axis.texts[0].get_text() for axis in drawn.pop().axes if axis.texts] == expected
+
+
+def test_the_report_is_one_page_with_its_pictures_inside(trained):
+    config, _ = trained
+    evaluation_of(trained)
+    figures = report.run(report.Config(run=config.run, quiet=True))
+    page = pathlib.Path(figures["html"]).read_text()
+    assert page.count('src="data:image/png;base64,') == 4
+    assert "http" not in page
+    assert "<th>--network</th><td>conv_classifier</td>" in page
+    assert pathlib.Path(figures["png"]).read_bytes().startswith(b"\x89PNG")
+    assert json.loads(json.dumps(figures))["epochs"] == 2
+
+
+def test_the_report_names_the_classes_as_the_labels_do(tmp_path):
+    world = World(names=("c", "a", "b")).build(tmp_path)
+    flags = {name.replace("-", "_"): value for name, value in world.items()}
+    flags |= {"run": str(tmp_path), "cache": str(tmp_path / "cache"), "augment": "replay"}
+    sample, names = report.sample_images(flags, SILENT)
+    assert names == ["c", "a", "b"] and len(sample.images) == report.SAMPLES
+    assert [names[index] for index in dict.fromkeys(sample.truth[:12].tolist())] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [("missing", "model.keras is not there: finish the training"), ("damaged", "model.keras does not load")],
+)
+def test_a_run_without_a_whole_network_is_refused(tmp_path, broken, message):
+    if broken == "damaged":
+        (tmp_path / "model.keras").write_bytes(b"PK no archive")
+    with pytest.raises(UserError, match=message):
+        evaluate.load_model(tmp_path)
+
+
+def test_a_report_needs_a_finished_epoch(tmp_path):
+    with pytest.raises(UserError, match="holds no finished epoch"):
+        report.run(report.Config(run=str(tmp_path), quiet=True))
+
+
+def test_labels_of_another_number_of_classes_are_refused(tmp_path, monkeypatch):
+    from labeling.labels import store as label_store
+
+    stored = SimpleNamespace(spec=SimpleNamespace(classes=1000))
+    monkeypatch.setattr(label_store, "open_labels", lambda _directory: stored)
+    with pytest.raises(UserError, match="--labels theirs count 1,000 classes, the network 12; give labels"):
+        evaluate.teacher_answers("theirs", None, 12, None)
+
+
+def test_a_truth_that_counts_other_classes_is_refused_unless_names_tell_how_they_belong_together():
+    store = SimpleNamespace(classes=[("b", "bolt"), ("a", "arrow")], truth=np.array([0, 1, -1], np.int32))
+    with pytest.raises(UserError, match="the truth counts 2 classes, the network 3; give the --labels"):
+        evaluate.truth_of(store, None, 3, SILENT)
+    spec = SimpleNamespace(class_names=("arrow", "circle", "bolt"), classes=3)
+    np.testing.assert_array_equal(evaluate.truth_of(store, spec, 3, SILENT), [2, 0, -1])
+    assert evaluate.class_names(store, 3, spec) == ["arrow", "circle", "bolt"]
+
+
+def test_a_truth_in_another_order_than_the_learned_one_is_refused(trained, tmp_path):
+    classes = evaluate.open_images(trained[0], SILENT).classes
+    paths = pictures_of(tmp_path / "images", 4)
+
+    def evaluated(names):
+        rows = [f"{path.name},{names[i][0]},{i}" for i, path in enumerate(paths)]
+        (tmp_path / "truth.csv").write_text("\n".join(["file,wnid,class_index", *rows]))
+        listed = [f"{i},{wnid},{name}" for i, (wnid, name) in enumerate(names)]
+        (tmp_path / "classes.csv").write_text("\n".join(["class_index,wnid,name", *listed]))
+        return evaluation_of(
+            trained, images=f"folder:{tmp_path / 'images'}", limit=None, truth=str(tmp_path / "truth.csv")
+        )
+
+    assert evaluated(classes)["images"] == 4
+    with pytest.raises(
+        UserError, match="the truth names other classes, or in another order, than the one that the net"
+    ):
+        evaluated(classes[::-1])
+
+
+def pictures_of(directory, count):
+    """Paths of new gray pictures."""
+    directory.mkdir()
+    paths = [directory / f"{number}.png" for number in range(count)]
+    for path in paths:
+        Image.new("RGB", (16, 16), (128, 128, 128)).save(path)
+    return paths

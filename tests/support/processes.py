@@ -1,0 +1,81 @@
+"""Processes of their own, forked from a server that has imported TensorFlow and run no operation of it."""
+
+import functools
+import multiprocessing
+import os
+import pathlib
+import signal
+import sys
+
+PRELOADED = [
+    "tensorflow",
+    "keras",
+    "tfpipeline.training.trainer",
+    "tfpipeline.training.evaluation",
+    "models.networks",
+    "models.losses",
+]
+
+
+@functools.cache
+def _server():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+class Child:
+    """A process that runs function(*arguments), its output in a file.
+
+    Args:
+        output: the file that takes standard output and standard error.
+        function: an importable function.
+        *arguments: for it.
+    """
+
+    def __init__(self, output: pathlib.Path, function, *arguments):
+        self.output = pathlib.Path(output)
+        self.process = _server().Process(target=_run, args=(str(output), function, arguments))
+        self.process.start()
+
+    def ended(self, seconds: float | None = None) -> bool:
+        """Whether the process has ended, after waiting for it so long at most."""
+        self.process.join(seconds)
+        return self.process.exitcode is not None
+
+    def kill(self) -> None:
+        """Sends SIGKILL, and sees that this is what ended the process."""
+        self.signal(signal.SIGKILL)
+        self.process.join()
+        assert self.exit_code == -signal.SIGKILL, self.said()
+
+    def signal(self, number) -> None:
+        """Sends a signal."""
+        os.kill(self.process.pid, number)
+
+    @property
+    def exit_code(self) -> int | None:
+        """As of `subprocess`: negative for a signal."""
+        return self.process.exitcode
+
+    def said(self) -> str:
+        """What the process wrote."""
+        return self.output.read_text() if self.output.exists() else ""
+
+
+def finished(output: pathlib.Path, function, *arguments) -> Child:
+    """A process that has run to its end, which must be a good one."""
+    child = Child(output, function, *arguments)
+    child.ended()
+    assert child.exit_code == 0, child.said()
+    return child
+
+
+def _run(output, function, arguments):
+    descriptor = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout = os.fdopen(1, "w")
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+    function(*arguments)
+    sys.stdout.flush()

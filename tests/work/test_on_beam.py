@@ -1,0 +1,249 @@
+"""The labeling plan on Apache Beam: whoever labels, and whoever dies, the store is that of the local runner."""
+
+import os
+import pathlib
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+import labeling
+from jobs import command, label_imagenet64
+from labeling.labels.store import LabelStore
+from tests.documents.test_readme import ROOT, commands
+from tests.support.processes import Child
+from tests.support.tiny_teachers import save_hub_module
+from tfpipeline.system.errors import FlagError, Stopped, UserError
+
+IMAGES, SHARD = 480, 2
+PROCESSES = ("direct_num_workers=2", "direct_running_mode=multi_processing")
+THREADS = ("direct_num_workers=2", "direct_running_mode=multi_threading")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with two tiny teachers of 12 classes, a subset of these, and the cache of the images."""
+    directory = tmp_path_factory.mktemp("place")
+    save_hub_module(directory / "first", classes=12, size=64)
+    save_hub_module(directory / "second", classes=12, size=16, softmax=True, seed=1)
+    (directory / "subset.txt").write_text("7\n2\n3\n11\n5\n")
+    return directory
+
+
+def arguments(place, out, *switches, beam=None):
+    """The command's arguments: two teachers fed in their own ways, two views, a subset of the classes."""
+    flags = ["--images", "shapes", "--limit", IMAGES, "--cache", place / "cache", "--out", out]
+    flags += ["--teacher", place / "first", "--teacher", place / "second", "--classes", place / "subset.txt"]
+    flags += ["--interpolation", "bicubic", "--interpolation", "area", "--weight", 2, "--weight", 1]
+    flags += ["--teacher-range", "0..1", "--teacher-range", "tf"]
+    flags += ["--views", "identity,crop:4:8:40:flip", "--keep-views"]
+    flags += ["--top-k", 3, "--shard-size", SHARD, "--batch-size", 1, "--runtime", "tensorflow", "--no-gate"]
+    if beam is not None:
+        flags += ["--runner", "beam", *(f"--beam-option={option}" for option in beam)]
+    return [str(flag) for flag in [*flags, *switches]]
+
+
+def run(place, out, *switches, beam=None):
+    return label_imagenet64.run(
+        command.parse(label_imagenet64.Config, arguments(place, out, *switches, beam=beam), "label", "")
+    )
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def local(place):
+    """The store of the local runner, and its figures."""
+    figures = run(place, place / "local")
+    return contents(place / "local"), figures
+
+
+def without_speed(figures):
+    return {name: value for name, value in figures.items() if name not in ("seconds", "images_per_second", "out")}
+
+
+@pytest.mark.extras
+def test_two_worker_processes_give_the_store_and_the_figures_of_the_local_runner(capsys, tmp_path, place, local):
+    figures = run(place, tmp_path / "labels", beam=PROCESSES)
+    assert contents(tmp_path / "labels") == local[0]
+    assert without_speed(figures) == without_speed(local[1])
+    assert f"labeling: {IMAGES} of {IMAGES} images" in capsys.readouterr().err
+    again = run(place, tmp_path / "labels", beam=())
+    assert again["labeled"] == 0
+
+
+@pytest.mark.extras
+def test_a_bundle_that_is_done_thrice_does_no_harm(tmp_path, place, local):
+    run(place, tmp_path / "labels", beam=(*THREADS, "--direct_runner_bundle_repeat=2"))
+    assert contents(tmp_path / "labels") == local[0]
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize("shards", [0, 1, 100])
+def test_a_bundle_fails_and_the_same_command_goes_on(tmp_path, place, local, monkeypatch, shards):
+    out, write_shard, left = tmp_path / "labels", LabelStore.write_shard, iter(range(shards))
+
+    def fails(self, first, last, labels):
+        if next(left, None) is None:
+            raise OSError(28, "No space left on device")
+        return write_shard(self, first, last, labels)
+
+    with monkeypatch.context() as patch, pytest.raises(UserError) as error:
+        patch.setattr(LabelStore, "write_shard", fails)
+        run(place, out, beam=THREADS[1:])  # One thread: another one would write what it is at when the patch has gone.
+    assert str(error.value).startswith("Beam gave up (")
+    assert "OSError: [Errno 28] No space left on device" in str(error.value)
+    assert "the finished shards are saved; run the same command again" in str(error.value)
+    assert len(list(out.glob("labels-*.npz"))) == shards
+    assert run(place, out, beam=())["labeled"] == IMAGES - shards * SHARD
+    assert contents(out) == local[0]
+
+
+@pytest.mark.extras
+def test_a_signal_is_heard_between_shards(tmp_path, place, local, monkeypatch):
+    out, write_shard = tmp_path / "labels", LabelStore.write_shard
+
+    def signals(self, first, last, labels):
+        path = write_shard(self, first, last, labels)
+        os.kill(os.getpid(), signal.SIGTERM)
+        while list(out.glob(".beam.*")):
+            os.sched_yield()
+        return path
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="stopped by SIGTERM; the finished shards are"):
+        patch.setattr(LabelStore, "write_shard", signals)
+        run(place, out, beam=THREADS)
+    assert 1 <= len(list(out.glob("labels-*.npz"))) <= 2  # One for each thread.
+    run(place, out, beam=THREADS)
+    assert contents(out) == local[0]
+
+
+def start(place, out, *switches, beam):
+    """The command in a process of its own, as people run it."""
+    return Child(out.with_suffix(".txt"), main, arguments(place, out, *switches, beam=beam))
+
+
+def main(flags):
+    command.main(label_imagenet64.Config, label_imagenet64.run, label_imagenet64.EXAMPLE, flags)
+
+
+def wait_for_shards(child, out, count):
+    while len(list(out.glob("labels-*.npz"))) < count:
+        assert not child.ended(0.05), child.said()
+
+
+def processes_below(process_id):
+    """The ids of all processes that this one has started, and that these have started."""
+    found = []
+    for children in pathlib.Path(f"/proc/{process_id}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            found += [child, *processes_below(child)]
+    return found
+
+
+def beam_workers(child):
+    """The process ids of Beam's workers, without the shells around them."""
+    lines = {
+        number: pathlib.Path(f"/proc/{number}/cmdline").read_text() for number in processes_below(child.process.pid)
+    }
+    return [number for number, line in lines.items() if line.startswith(sys.executable) and "sdk_worker" in line]
+
+
+def is_running(process_id):
+    try:
+        status = pathlib.Path(f"/proc/{process_id}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.extras
+def test_whoever_dies_the_same_command_goes_on_to_the_same_store(tmp_path, place, local):
+    out = tmp_path / "labels"
+    bereft = start(place, out, beam=PROCESSES)
+    wait_for_shards(bereft, out, 5)
+    os.kill(beam_workers(bereft)[0], signal.SIGKILL)
+    bereft.ended()
+    assert bereft.exit_code == 1, bereft.said()
+    assert "a worker process of Beam died (Worker subprocess exited with return code 137" in bereft.said()
+
+    killed = start(place, out, beam=PROCESSES)
+    wait_for_shards(killed, out, len(list(out.glob("labels-*.npz"))) + 5)
+    orphans = beam_workers(killed)
+    killed.kill()
+    assert 0 < run(place, out, beam=THREADS)["labeled"] < IMAGES
+    while any(map(is_running, orphans)):
+        os.sched_yield()
+    run(place, out)  # What the orphans had begun when they gave way is cleared away.
+    assert contents(out) == local[0]
+
+
+@pytest.mark.extras
+def test_a_worker_with_other_files_refuses(tmp_path, place, local):
+    from labeling.work.on_beam import Plan, Worker
+
+    (images,) = (path.parent for path in (place / "cache").glob("*/store.json"))
+    teachers = (str(place / "first"), str(place / "second"))
+    plan = Plan(str(images), str(place / "local"), teachers, batch_size=1, ticket="")
+    assert Worker(plan).store.spec.views == ("identity", "crop:4:8:40:flip")
+    other = str(save_hub_module(tmp_path / "other", classes=12, size=64, seed=2))
+    with pytest.raises(UserError, match=r"other is another one on this worker \(\w+\) than in the label store"):
+        Worker(Plan(plan.images, plan.labels, (other, teachers[1]), 1, ""))
+    with pytest.raises(UserError, match="gone cannot be opened here"):
+        Worker(Plan(str(place / "gone"), plan.labels, teachers, 1, ""))
+    (tmp_path / "store.json").write_text(
+        (images / "store.json").read_text().replace('"images.npy": "', '"images.npy": "0')
+    )
+    np.save(tmp_path / "images.npy", np.zeros((1, 64, 64, 3), np.uint8))
+    with pytest.raises(UserError, match="holds other images here than where the command was started"):
+        Worker(Plan(str(tmp_path), plan.labels, teachers, 1, ""))
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (
+            "direct_num_worker=2",
+            "--beam-option direct_num_worker: .* has no such option; did you mean direct_num_workers",
+        ),
+        ("--zzz=1", "--beam-option zzz: Apache Beam .* has no such option$"),
+        ("direct_num_workers=two", "--beam-option: argument --direct_num_workers: invalid int value: 'two'"),
+        ("runner=Spork", "--beam-option: Unexpected pipeline runner: Spork"),
+    ],
+)
+def test_an_option_that_beam_does_not_know_is_refused(tmp_path, place, option, message):
+    with pytest.raises(FlagError, match=message):
+        run(place, tmp_path / "labels", beam=(option,))
+    assert not (tmp_path / "labels").exists()
+
+
+@pytest.mark.extras
+def test_the_options_in_the_document_are_options_of_beam():
+    from labeling.work.on_beam import options_of
+
+    lines = [line[1:] for line in commands((ROOT / "docs/scaling.md").read_text()) if "beam" in line]
+    runners = set()
+    for line in lines:
+        config = command.parse(label_imagenet64.Config, line, "label", "")
+        runners.add(options_of(config.beam_option).get_all_options()["runner"])
+    assert runners == {None, "FlinkRunner", "PortableRunner", "DataflowRunner"}
+
+
+def test_an_option_of_beam_is_for_beam(tmp_path, place):
+    with pytest.raises(FlagError, match="--beam-option streaming is for --runner beam; give both or neither"):
+        run(place, tmp_path / "labels", "--beam-option", "streaming")
+
+
+def test_without_apache_beam_a_line_says_so(tmp_path, place, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.delitem(sys.modules, "labeling.work.on_beam", raising=False)
+    monkeypatch.delattr(labeling, "on_beam", raising=False)
+    with pytest.raises(
+        UserError, match=r"^--runner beam needs apache-beam \(.*\): pip install 'apache-beam>=2.77,<3'$"
+    ):
+        run(place, tmp_path / "labels", beam=())
+    assert not (tmp_path / "labels").exists()

@@ -1,0 +1,5 @@
+from . import shapes as shapes
+from .npz_source import resized_order as resized_order
+from .store import default_cache as default_cache
+from .store import map_images as map_images
+from .store import open_or_build as open_or_build

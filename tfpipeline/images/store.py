@@ -1,0 +1,265 @@
+"""ImageStore: all images of a source in one memory-mapped array on disk, written once and verified when opened.
+
+A store is a directory: images.npy uint8 (N, H, W, 3), truth.npy int32 (N,) with -1 for unknown, names.txt, classes.csv
+and store.json, which names the source and the sha256 of every file. It is written in a sibling directory that is
+renamed when whole, so there is a whole store or none.
+"""
+
+import array
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+
+import numpy as np
+
+from tfpipeline.images import sources
+from tfpipeline.system import SILENT, StopRequest, UserError, publish_directory, scratch_directory, sha256_of_file
+
+FORMAT = 1
+_FILES = ("images.npy", "truth.npy", "names.txt", "classes.csv")
+_DESCRIPTION = "store.json"
+_SHOWN = 5  # of the images left out, on the console
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageStore:
+    """The images of a source, in the source's order.
+
+    Attributes:
+        directory: where it is.
+        images: uint8 (N, H, W, 3), memory-mapped, read-only.
+        truth: int32 (N,), the class of each image, -1 where it is not known.
+        names: the name of each image.
+        classes: (WordNet id or name, name to show) of each class; empty where unknown.
+        description: store.json.
+        fingerprint: sha256 of store.json in hexadecimal: it stands for the whole store.
+    """
+
+    directory: pathlib.Path
+    images: np.memmap
+    truth: np.ndarray
+    names: list[str]
+    classes: list[tuple[str, str]]
+    description: dict
+    fingerprint: str
+
+    def __len__(self):
+        return len(self.images)
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the class of every image is known."""
+        return bool((self.truth >= 0).all())
+
+
+def default_cache() -> pathlib.Path:
+    """$TFPIPELINE_CACHE, or ~/.cache/tfpipeline."""
+    return pathlib.Path(os.environ.get("TFPIPELINE_CACHE") or pathlib.Path.home() / ".cache" / "tfpipeline")
+
+
+def open_or_build(spec: str, split: str = "train", cache: pathlib.Path | None = None, console=SILENT, **options):
+    """The store of a source, from the cache where its images, truth and options are unchanged, else built.
+
+    Args:
+        spec: the source, as `sources.open_source` takes it.
+        split: the part of the source.
+        cache: the directory that keeps the stores; `default_cache()` by default.
+        console: where progress goes.
+        **options: the further arguments of `sources.open_source`.
+
+    Returns:
+        The `ImageStore`.
+    """
+    source = sources.open_source(spec, split, **options)
+    for note in source.notes:
+        console.say(note)
+    key = hashlib.sha256(json.dumps([FORMAT, source.depends_on], sort_keys=True).encode()).hexdigest()
+    readable = re.sub(r"[^\w.-]+", "-", f"{source.spec}-{source.split}", flags=re.ASCII)[:80]
+    directory = pathlib.Path(cache or default_cache()) / f"{readable}-{key[:16]}"
+    if directory.exists():
+        try:
+            return open_store(directory)
+        except UserError as error:
+            console.say(f"{error}; it is a cached copy and is built anew")
+            shutil.rmtree(directory)
+    return build_store(source, directory, console)
+
+
+def build_store(source, directory: pathlib.Path, console=SILENT) -> ImageStore:
+    """Writes the images of a source into a new store. Memory stays flat however many they are.
+
+    Args:
+        source: a `sources.Source`.
+        directory: the store to be; its parents are made.
+        console: where progress goes.
+
+    Raises:
+        UserError: the source cannot be read, has no images, or images of different sizes; or `directory` holds another
+            store already. Nothing is left behind.
+        Stopped: SIGTERM or SIGINT came. Nothing is left behind.
+    """
+    directory = pathlib.Path(directory)
+    with scratch_directory(directory.parent, directory.name) as partial:
+        _write(source, partial, console)
+        try:
+            publish_directory(partial, directory)
+        except OSError:
+            if not directory.exists():
+                raise
+            return _same_store(directory, partial)
+    return open_store(directory)
+
+
+def _same_store(directory, partial):
+    """The store that another process finished first, if it is the same one."""
+    store = open_store(directory)
+    if store.fingerprint != sha256_of_file(partial / _DESCRIPTION):
+        raise UserError(f"{directory} holds another image store; give another directory or remove it")
+    return store
+
+
+def _write(source, partial, console):
+    """Writes all files of the store, store.json last."""
+    truth, digests, shape = array.array("i"), array.array("Q"), None
+    with (
+        StopRequest() as stop,
+        open(partial / "images.npy", "wb") as images,
+        open(partial / "names.txt", "w", encoding="utf-8", newline="\n") as names,
+        console.bar("reading", source.count, "image") as advance,
+    ):
+        for name, pixels, class_index in source:
+            stop.raise_if_requested("nothing is left of the unfinished image store")
+            if shape is None:
+                shape = pixels.shape
+                _write_header(images, (0, *shape))
+            if pixels.shape != shape:
+                raise UserError(_different_sizes(source, name, pixels.shape, shape))
+            images.write(pixels)
+            names.write(name + "\n")
+            truth.append(-1 if class_index is None else class_index)
+            digests.append(int.from_bytes(hashlib.sha256(pixels).digest()[:8]))
+            advance(1)
+        if shape is None:
+            raise UserError(f"{source.spec}, split {source.split}: no image is left; see what was left out, or --limit")
+        images.seek(0)
+        _write_header(images, (len(truth), *shape))
+    np.save(partial / "truth.npy", np.frombuffer(truth, np.int32))
+    _write_classes(partial / "classes.csv", source.classes)
+    description = {
+        "format": FORMAT,
+        "source": source.spec,
+        "split": source.split,
+        "version": source.version,
+        "count": len(truth),
+        "shape": list(shape),
+        "duplicates": len(digests) - len(np.unique(np.frombuffer(digests, np.uint64))),
+        "skipped": source.skipped,
+        "files": {name: sha256_of_file(partial / name) for name in _FILES},
+    }
+    (partial / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    _tell(source, description, console)
+
+
+def _write_header(file, shape):
+    """The head of a .npy file; NumPy leaves room in it for the first dimension to grow, so its length stays."""
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+def _write_classes(path, classes):
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("class_index", "wnid", "name"))
+        writer.writerows((i, wnid, name) for i, (wnid, name) in enumerate(classes))
+
+
+def _different_sizes(source, name, shape, first_shape):
+    (height, width), (first_height, first_width) = shape[:2], first_shape[:2]
+    return (
+        f"{source.spec}: image {name} has {width} x {height} pixels, those before it {first_width} x {first_height};"
+        f" --size {min(first_width, first_height)} resamples all to one size"
+    )
+
+
+def _tell(source, description, console):
+    if left_out := source.left_out:
+        console.say(f"{len(left_out):,} broken images are left out (all are listed in {_DESCRIPTION}):")
+        for name, reason in left_out[:_SHOWN]:
+            console.say(f"  {name} {reason}")
+    if duplicates := description["duplicates"]:
+        console.say(f"duplicates: {duplicates:,} of {description['count']:,} images have the pixels of an earlier one")
+
+
+def open_store(directory: pathlib.Path) -> ImageStore:
+    """The store in a directory, every file verified against its sha256.
+
+    Raises:
+        UserError: there is no store, or a file of it is missing or damaged.
+    """
+    directory = pathlib.Path(directory)
+    try:
+        content = (directory / _DESCRIPTION).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"no image store in {directory}: {_DESCRIPTION} is missing") from None
+    description = _verified(directory, content)
+    images = np.load(directory / "images.npy", mmap_mode="r")
+    truth = np.load(directory / "truth.npy")
+    names = (directory / "names.txt").read_text(encoding="utf-8").splitlines()
+    count = description["count"]
+    if not (images.dtype == np.uint8 and list(images.shape) == [count, *description["shape"]]):
+        raise UserError(_damaged(directory / "images.npy"))
+    if not (truth.dtype == np.int32 and truth.shape == (count,) and len(names) == count):
+        raise UserError(_damaged(directory / "truth.npy"))
+    with open(directory / "classes.csv", newline="", encoding="utf-8") as file:
+        classes = [(row["wnid"], row["name"]) for row in csv.DictReader(file)]
+    fingerprint = hashlib.sha256(content).hexdigest()
+    return ImageStore(directory, images, truth, names, classes, description, fingerprint)
+
+
+def map_images(directory: pathlib.Path, sha256: str) -> np.memmap:
+    """The images alone of a store that was verified before, without reading them: for one worker among many.
+
+    Args:
+        directory: of the store.
+        sha256: of the images.npy that was verified, in hexadecimal.
+
+    Returns:
+        uint8 (N, H, W, 3), memory-mapped, read-only.
+
+    Raises:
+        UserError: there is no such store, or it holds other images.
+    """
+    directory = pathlib.Path(directory)
+    try:
+        description = json.loads((directory / _DESCRIPTION).read_bytes())
+        if description["files"]["images.npy"] == sha256:
+            return np.load(directory / "images.npy", mmap_mode="r")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"the image store {directory} cannot be opened here ({error})") from error
+    raise UserError(f"the image store {directory} holds other images here than where the command was started")
+
+
+def _verified(directory, content):
+    """store.json as a dict, after all files agree with it."""
+    try:
+        description = json.loads(content)
+        if description["format"] != FORMAT:
+            raise UserError(
+                f"{directory} has format {description['format']}, this program reads {FORMAT}; build it anew"
+            )
+        expected = {name: description["files"][name] for name in _FILES}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(_damaged(directory / _DESCRIPTION)) from None
+    for name, digest in expected.items():
+        path = directory / name
+        if not path.is_file() or sha256_of_file(path) != digest:
+            raise UserError(_damaged(path))
+    return description
+
+
+def _damaged(path):
+    return f"{path} is damaged or missing; remove the image store {path.parent} and build it anew"

@@ -1,0 +1,11 @@
+from .curves import draw_curves as draw_curves
+from .figure import PLAIN as PLAIN
+from .figure import RIGHT as RIGHT
+from .figure import WRONG as WRONG
+from .figure import png as png
+from .figure import save as save
+from .matrices import confusion_matrix as confusion_matrix
+from .matrices import frequent_confusions as frequent_confusions
+from .matrices import reliability_diagram as reliability_diagram
+from .sheets import contact_sheet as contact_sheet
+from .sheets import draw_contact_sheet as draw_contact_sheet

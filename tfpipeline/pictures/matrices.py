@@ -1,0 +1,84 @@
+"""Which class is taken for which, and how often the answers of a confidence are right."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tfpipeline.pictures.figure import PLAIN
+
+
+def confusion_matrix(matrix, names, title=None, reference="truth") -> Figure:
+    """The confusion matrix as a picture, rows in percent; numbers above 0 are written up to 20 classes.
+
+    Args:
+        matrix: int (K, K), counts; row: reference, column: answer.
+        names: K class names.
+        title: a line above.
+        reference: what the rows are.
+    """
+    count = len(matrix)
+    share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = min(4 + 0.35 * count, 14)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axis = figure.subplots()
+    shown = axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    figure.colorbar(shown, ax=axis, label="% of the images of a row")
+    axis.set(xlabel="answer", ylabel=reference, title=title)
+    if count <= 40:
+        axis.set_xticks(range(count), names, rotation=90, fontsize=7)
+        axis.set_yticks(range(count), names, fontsize=7)
+    if count <= 20:
+        for row, column in np.argwhere(matrix):
+            color = "white" if share[row, column] > 50 else PLAIN
+            text = f"{share[row, column]:.0f}" if share[row, column] >= 0.5 else "<1"
+            axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
+    return figure
+
+
+def frequent_confusions(confusions, title=None) -> Figure:
+    """A bar for each confusion, the most frequent one on top.
+
+    Args:
+        confusions: (what it is, what it was taken for, number of images, share of all that it is) of each.
+        title: a line above.
+    """
+    figure = Figure(figsize=(8, 1.2 + 0.24 * len(confusions)), layout="constrained")
+    axis = figure.subplots()
+    bars = axis.barh(range(len(confusions)), [images for _, _, images, _ in confusions])
+    axis.bar_label(bars, [f"{images:,} ({share:.0%})" for _, _, images, share in confusions], fontsize=7, padding=2)
+    axis.set_yticks(range(len(confusions)), [f"{one} → {other}" for one, other, _, _ in confusions], fontsize=8)
+    axis.invert_yaxis()
+    axis.margins(x=0.12, y=0.01)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set_xlabel("images (share of the class)")
+    axis.set_title(title, fontsize=10)
+    return figure
+
+
+def reliability_diagram(confidence, correct, bins=10, title=None) -> Figure:
+    """Accuracy against confidence in equal bins, and below how many images a bin has: the diagonal is perfect.
+
+    Args:
+        confidence: (N,) top probabilities in [0, 1].
+        correct: (N,) whether the answer is right.
+        bins: how many.
+        title: a line above; the expected calibration error (Guo et al. 2017, eq. 3) is added to it.
+    """
+    figure = Figure(figsize=(5, 5.4), layout="constrained")
+    axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    which = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
+    counts = np.bincount(which, minlength=bins)
+    filled = counts > 0
+    accuracy = np.bincount(which, np.asarray(correct, float), bins)[filled] / counts[filled]
+    middle = np.bincount(which, confidence, bins)[filled] / counts[filled]
+    error = float(np.sum(counts[filled] * np.abs(accuracy - middle)) / max(counts.sum(), 1))
+    places = (np.flatnonzero(filled) + 0.5) / bins
+    axis.bar(places, accuracy, width=0.95 / bins, label="accuracy")
+    axis.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=1, label="perfect calibration")
+    axis.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    axis.set_title(f"{title + ': ' if title else ''}expected calibration error {100 * error:.1f} %", fontsize=10)
+    axis.legend(fontsize=8)
+    drawn = below.bar(places, counts[filled], width=0.95 / bins, color="gray")
+    below.bar_label(drawn, [f"{count:,}" for count in counts[filled]], fontsize=6)
+    below.margins(y=0.25)
+    below.set(xlabel="confidence", ylabel="images")
+    return figure

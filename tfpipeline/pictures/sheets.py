@@ -1,0 +1,48 @@
+"""Contact sheets: images in rows, each with its caption."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tfpipeline.pictures.figure import PLAIN
+
+INCHES_PER_IMAGE = 1.25
+LETTERS_PER_IMAGE = 18
+
+
+def contact_sheet(images, captions, colors=None, columns=8, title=None) -> Figure:
+    """Images in rows, each with its caption below.
+
+    Args:
+        images: uint8 (N, H, W, 3).
+        captions: N texts; long lines are cut.
+        colors: N matplotlib colors of the captions; `PLAIN` by default.
+        columns: images in a row.
+        title: a line above all.
+    """
+    rows = -(-len(images) // columns)
+    lines = max((caption.count("\n") + 1 for caption in captions), default=1)
+    height = rows * INCHES_PER_IMAGE * (1 + 0.16 * lines) + (0.4 if title else 0.1)
+    figure = Figure(figsize=(columns * INCHES_PER_IMAGE, height), layout="constrained")
+    draw_contact_sheet(figure, images, captions, colors, columns, title)
+    return figure
+
+
+def draw_contact_sheet(figure, images, captions, colors=None, columns=8, title=None) -> None:
+    """Draws `contact_sheet` into a figure or a part of one."""
+    rows = -(-len(images) // columns)
+    axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for i, (axis, image, caption) in enumerate(zip(axes, images, captions, strict=False)):
+        axis.imshow(image, interpolation="nearest")
+        folded = "\n".join(_shorten(line) for line in caption.split("\n"))
+        axis.text(
+            0.5, -0.04, folded, transform=axis.transAxes, ha="center", va="top", fontsize=7,
+            color=colors[i] if colors is not None else PLAIN,
+        )  # fmt: skip
+    if title:
+        figure.suptitle(title, fontsize=10)
+
+
+def _shorten(line):
+    return line if len(line) <= LETTERS_PER_IMAGE else line[: LETTERS_PER_IMAGE - 1] + "…"

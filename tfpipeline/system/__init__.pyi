@@ -1,0 +1,14 @@
+from .console import SILENT as SILENT
+from .console import Console as Console
+from .errors import FlagError as FlagError
+from .errors import Stopped as Stopped
+from .errors import UserError as UserError
+from .files import PARTIAL as PARTIAL
+from .files import new_directory as new_directory
+from .files import open_locked as open_locked
+from .files import publish_directory as publish_directory
+from .files import remove_leftovers as remove_leftovers
+from .files import scratch_directory as scratch_directory
+from .files import sha256_of_file as sha256_of_file
+from .files import write_file as write_file
+from .signals import StopRequest as StopRequest

@@ -1,0 +1,12 @@
+from . import checkpoint as checkpoint
+from . import evaluation as evaluation
+from . import run_directory as run_directory
+from .evaluation import TOP as TOP
+from .evaluation import answer_images as answer_images
+from .evaluation import share_in_top as share_in_top
+from .profiling import ProfileSteps as ProfileSteps
+from .saver import Saver as Saver
+from .saver import fetch_from_mirror as fetch_from_mirror
+from .saver import parse_save_every as parse_save_every
+from .trainer import Task as Task
+from .trainer import Trainer as Trainer

@@ -1,0 +1,205 @@
+"""Snapshots of a training run: one verified file each, committed whole or not at all."""
+
+import dataclasses
+import hashlib
+import importlib
+import io
+import json
+import pathlib
+import re
+import zipfile
+
+import numpy as np
+
+from tfpipeline.system import UserError, remove_leftovers, sha256_of_file, write_file
+
+FORMAT = 1
+KEEP = 3
+_HEADER = "checkpoint.json"
+_NAME = re.compile(r"step-(\d{9,})-([0-9a-f]{16})\.npz")
+_SAME_EVERY_TIME = (1980, 1, 1, 0, 0, 0)  # A date in the file would make equal snapshots differ.
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """What one checkpoint holds.
+
+    Attributes:
+        step: number of training steps done.
+        arrays: every variable by its name.
+        state: what is not an array (callbacks, history), as JSON holds it.
+        config: the run's configuration, as JSON holds it.
+        path: the file that it came from.
+    """
+
+    step: int
+    arrays: dict[str, np.ndarray]
+    state: dict
+    config: dict
+    path: pathlib.Path
+
+
+class DamagedCheckpoint(Exception):
+    """The file is not what was written; the text says in which way."""
+
+
+def save(directory: pathlib.Path, step: int, arrays: dict, config: dict, state: dict | None = None) -> pathlib.Path:
+    """Commits a snapshot: equal snapshots give equal files, whose name carries their hash.
+
+    Args:
+        directory: where the checkpoints are; made when missing.
+        step: number of training steps done.
+        arrays: every variable by its name, of any NumPy or ml_dtypes type.
+        config: the run's configuration, for JSON.
+        state: what else belongs to the run's state, for JSON.
+
+    Returns:
+        The path of the file, durable under its final name.
+
+    Raises:
+        UserError: the disk is full or cannot be written; the earlier checkpoints are intact.
+    """
+    content = _encode(step, arrays, config, state or {})
+    path = directory / f"step-{step:09d}-{hashlib.sha256(content).hexdigest()[:16]}.npz"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_file(path, content)
+    except OSError as error:
+        raise UserError(
+            f"cannot save a checkpoint of {len(content):,} bytes as {path}: {error.strerror}; the earlier "
+            "checkpoints are intact: make room and run the same command again with --resume"
+        ) from error
+    return path
+
+
+def load(path: pathlib.Path) -> Snapshot:
+    """The snapshot in a file, every byte of it verified.
+
+    Raises:
+        DamagedCheckpoint: the file is not what was written, or holds Python objects, which are never unpickled.
+    """
+    match = _NAME.fullmatch(path.name)
+    if not match:
+        raise DamagedCheckpoint("the name is not step-NUMBER-HASH.npz")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DamagedCheckpoint(f"it cannot be read: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest()[:16] != match[2]:
+        raise DamagedCheckpoint(f"its {len(content):,} bytes do not have the hash in its name")
+    try:
+        step, arrays, state, config = _decode(content)
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedCheckpoint(str(error)) from error
+    if step != int(match[1]):
+        raise DamagedCheckpoint(f"it holds step {step}")
+    return Snapshot(step, arrays, state, config, path)
+
+
+def load_newest(directory: pathlib.Path, say=lambda line: None) -> Snapshot | None:
+    """The newest snapshot that is whole, or None when there is no checkpoint at all.
+
+    The step in the name decides what is newest, not the clock. Nothing is ever deleted here.
+
+    Args:
+        directory: where the checkpoints are; may be missing.
+        say: takes a line for each damaged file that is passed over.
+
+    Raises:
+        UserError: there are checkpoints and every one is damaged; lists them.
+    """
+    damaged = []
+    for path in newest_first(directory):
+        try:
+            return load(path)
+        except DamagedCheckpoint as error:
+            damaged.append(f"{path.name} ({error})")
+            say(f"passing over the damaged checkpoint {path}: {error}")
+    if damaged:
+        raise UserError(
+            f"every checkpoint in {directory} is damaged: {', '.join(damaged)}; nothing was deleted: "
+            "bring back a copy, or begin again in an empty run directory"
+        )
+    return None
+
+
+def newest_first(directory: pathlib.Path) -> list[pathlib.Path]:
+    """The checkpoint files of a directory, by descending step."""
+    paths = [path for path in directory.glob("step-*.npz") if _NAME.fullmatch(path.name)]
+    return sorted(paths, key=lambda path: (int(_NAME.fullmatch(path.name)[1]), path.name), reverse=True)
+
+
+def step_of(path: pathlib.Path) -> int:
+    """The step in the name of a checkpoint file."""
+    return int(_NAME.fullmatch(path.name)[1])
+
+
+def prune(directory: pathlib.Path, keep: int = KEEP, keep_steps: tuple[int, ...] = ()) -> None:
+    """Deletes old checkpoints, once enough newer ones verify; damaged files stay, as evidence.
+
+    Args:
+        directory: where the checkpoints are.
+        keep: how many of the newest whole ones stay.
+        keep_steps: steps whose checkpoints stay as well, such as the best one.
+    """
+    remove_leftovers(directory)
+    whole = 0
+    for path in newest_first(directory):
+        if whole >= keep and step_of(path) not in keep_steps:
+            path.unlink(missing_ok=True)
+        else:
+            whole += is_whole(path)
+
+
+def is_whole(path: pathlib.Path) -> bool:
+    """Whether a checkpoint file has the hash that its name carries."""
+    return sha256_of_file(path).startswith(_NAME.fullmatch(path.name)[2])
+
+
+def sha256_of_arrays(arrays: dict[str, np.ndarray]) -> str:
+    """The sha256, in hexadecimal, over the names, types, shapes and bytes of arrays."""
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _encode(step, arrays, config, state) -> bytes:
+    header = {
+        "format": FORMAT,
+        "step": step,
+        "config": config,
+        "state": state,
+        "dtypes": {name: str(array.dtype) for name, array in arrays.items() if _is_foreign(array.dtype)},
+    }
+    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    with io.BytesIO() as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, array in {_HEADER: text, **arrays}.items():
+                entry = zipfile.ZipInfo(f"{name}.npy", _SAME_EVERY_TIME)
+                with archive.open(entry, "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, _as_native(array), allow_pickle=False)
+        return file.getvalue()
+
+
+def _decode(content: bytes):
+    """(step, arrays, state, config) of a file's content; ValueError where it would need pickle."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as entries:
+        header = json.loads(entries[_HEADER].tobytes())
+        if header["format"] != FORMAT:
+            raise ValueError(f"its format is {header['format']}, this program reads {FORMAT}")
+        arrays = {name: entries[name] for name in entries.files if name != _HEADER}
+    for name, dtype in header["dtypes"].items():
+        arrays[name] = arrays[name].view(getattr(importlib.import_module("ml_dtypes"), dtype))
+    return header["step"], arrays, header["state"], header["config"]
+
+
+def _is_foreign(dtype: np.dtype) -> bool:
+    """Whether a type, such as bfloat16, is unknown to the .npy format."""
+    return dtype.isbuiltin == 2
+
+
+def _as_native(array: np.ndarray) -> np.ndarray:
+    """The same bytes in a type that the .npy format knows."""
+    return array.view(f"u{array.dtype.itemsize}") if _is_foreign(array.dtype) else array

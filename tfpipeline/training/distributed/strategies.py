@@ -1,0 +1,73 @@
+"""The tf.distribute strategies that share each batch between devices and machines."""
+
+import contextlib
+import re
+import signal
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from tfpipeline.training.distributed.cluster import Cluster
+from tfpipeline.training.distributed.rendezvous import meet
+from tfpipeline.training.distributed.workers import ALONE, Workers
+
+# What a collective raises when a process at its other side ends, or no longer answers.
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+)
+
+
+@contextlib.contextmanager
+def met(cluster: Cluster | None) -> Iterator[Workers]:
+    """A context in which the workers of a cluster are connected; one that loses another says which.
+
+    Args:
+        cluster: who they are; None for a process on its own.
+
+    Raises:
+        UserError: not all of them came, or one of them has ended, failed, or no longer answers.
+    """
+    with meet(cluster) if cluster else ALONE as workers, _lost_workers_named(workers):
+        yield workers
+
+
+def strategy_named(name: str, workers: Workers) -> tf.distribute.Strategy:
+    """The strategy of a name: one, mirrored, or multi_worker, which must come before other operations of TensorFlow.
+
+    Args:
+        name: which.
+        workers: the processes that train together, all there.
+    """
+    if name == "multi_worker":
+        return _multi_worker(workers.cluster)
+    return tf.distribute.MirroredStrategy() if name == "mirrored" else tf.distribute.get_strategy()
+
+
+def _multi_worker(cluster):
+    heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
+        task_type="worker",
+        task_id=cluster.number,
+        rpc_layer="grpc",
+    )
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    for number, handler in heard.items():  # TensorFlow's own handler of SIGTERM would only write a line.
+        signal.signal(number, handler)
+    return strategy
+
+
+@contextlib.contextmanager
+def _lost_workers_named(workers):
+    """A context in which TensorFlow's error about a lost worker becomes a UserError."""
+    try:
+        yield
+    except LOST as error:
+        if workers.count == 1:
+            raise
+        numbers = {int(task) for task in re.findall(r"/job:worker/(?:replica:0/)?task:(\d+)", str(error))}
+        raise workers.why_lost(sorted(numbers - {workers.number})) from error

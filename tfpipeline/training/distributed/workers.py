@@ -1,0 +1,140 @@
+"""How processes that train together agree on plain values, over connections of their own.
+
+Gradients travel on TensorFlow's connections. What decides the course of the training (the snapshot to go on from, the
+number of steps, a request to stop) travels here, as lines of JSON between the chief, worker 0, and every other worker.
+"""
+
+import dataclasses
+import json
+import pathlib
+import tempfile
+from collections.abc import Mapping
+
+from tfpipeline.system import Stopped, UserError
+from tfpipeline.training import checkpoint
+from tfpipeline.training.distributed.cluster import Cluster
+from tfpipeline.training.distributed.connection import Connection, Gone
+
+_LAST_WORD_SECONDS = 5  # What a process said before it ended is there long before TensorFlow misses it.
+
+
+class Workers:
+    """The processes that train together, as one of them sees them.
+
+    As a context it tells the others why this process fails, and at a good end waits for all of them.
+
+    Args:
+        cluster: who they are.
+        connections: of the chief to each other worker, of another worker to the chief, by number.
+    """
+
+    def __init__(self, cluster: Cluster | None = None, connections: Mapping[int, Connection] | None = None):
+        self.cluster, self._connections = cluster or Cluster(), dict(connections or {})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, _kind, error, _trace):
+        try:
+            if error is None or isinstance(error, Stopped):
+                self.exchange(None)
+            elif isinstance(error, UserError):
+                for connection in self._connections.values():
+                    connection.send_failure(str(error))
+        finally:
+            for connection in self._connections.values():
+                connection.close()
+
+    @property
+    def count(self) -> int:
+        """How many processes train together."""
+        return len(self.cluster.addresses)
+
+    @property
+    def number(self) -> int:
+        """Which of them this process is."""
+        return self.cluster.number
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the run directory, and decides where all must agree."""
+        return self.number == 0
+
+    def exchange(self, value) -> list:
+        """What every worker gave, by number, as JSON gives it back; comes when all of them have called it.
+
+        Args:
+            value: for JSON.
+
+        Raises:
+            UserError: a worker is gone or failed.
+        """
+        if not self.is_chief:
+            self._connections[0].send(value)
+            return self._connections[0].receive()
+        values = [
+            json.loads(json.dumps(value)),
+            *(self._connections[number].receive() for number in range(1, self.count)),
+        ]
+        for connection in self._connections.values():
+            connection.send(values)
+        return values
+
+    def of_chief(self, value):
+        """What the chief gave; argument and errors are those of `exchange`."""
+        return self.exchange(value)[0]
+
+    def why_lost(self, numbers: list[int]) -> UserError:
+        """What to raise when TensorFlow has lost workers: the reason that one of them gave, or that it is gone.
+
+        Args:
+            numbers: of the lost workers; none where TensorFlow does not know.
+        """
+        for number in set(numbers) & self._connections.keys():
+            self._connections[number].wait_for(_LAST_WORD_SECONDS)
+            try:
+                while True:
+                    self._connections[number].receive()
+            except UserError as error:
+                return error
+        others = numbers or [number for number in range(self.count) if number != self.number]
+        return Gone(" or ".join(map(self.cluster.name, others)))
+
+    def check_same(self, values: dict, advice: str) -> None:
+        """Checks that all workers have the chief's values.
+
+        Args:
+            values: for JSON, by name.
+            advice: what to do where they have not.
+
+        Raises:
+            UserError: names a worker and what differs, in every worker.
+        """
+        of_chief, *others = self.exchange(values)
+        for number, theirs in enumerate(others, 1):
+            if names := [name for name in {**of_chief, **theirs} if of_chief.get(name) != theirs.get(name)]:
+                raise UserError(f"{self.cluster.name(number)} differs from the chief in {', '.join(names)}; {advice}")
+
+    def snapshot_of_chief(self, snapshot: checkpoint.Snapshot | None) -> checkpoint.Snapshot | None:
+        """The chief's snapshot, verified again: other workers need not see its run directory.
+
+        Args:
+            snapshot: the chief's, or None; that of another worker does not count.
+
+        Raises:
+            UserError: a worker is gone or failed.
+        """
+        path = self.of_chief(None if snapshot is None else str(snapshot.path))
+        if path is None:
+            return None
+        if self.is_chief:
+            for connection in self._connections.values():
+                connection.send_bytes(snapshot.path.read_bytes())
+            return snapshot
+        with tempfile.TemporaryDirectory() as directory:
+            copy = pathlib.Path(directory) / pathlib.Path(path).name
+            copy.write_bytes(self._connections[0].receive_bytes())
+            return dataclasses.replace(checkpoint.load(copy), path=pathlib.Path(path))
+
+
+ALONE = Workers()

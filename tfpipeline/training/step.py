@@ -1,0 +1,81 @@
+"""Training steps over a tf.distribute strategy, several in one call of a compiled function."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+
+def compiled_steps(task, strategy: tf.distribute.Strategy) -> Callable:
+    """A function (iterator, number of steps) -> their losses, float32 (steps,); one compiled graph for any number.
+
+    Each replica takes its part of the batch. What follows from it is what one replica would do with the whole batch,
+    but for layers that look at a batch as a whole: batch normalization uses the statistics of each part, and its
+    moving statistics are the means over the parts.
+
+    Args:
+        task: a tfpipeline.training.trainer.Task, its model and optimizer made in the scope of the strategy.
+        strategy: whose replicas share the batches of `distributed_batches`.
+    """
+    replicas = strategy.num_replicas_in_sync
+
+    def take_step(batch):
+        with tf.GradientTape() as tape:
+            losses = task.loss(task.model(batch["images"], training=True), batch)
+            regularization = tf.add_n([tf.zeros(()), *task.model.losses])
+            loss = (tf.reduce_mean(losses) + regularization) / replicas
+        variables = task.model.trainable_variables
+        gradients = tape.gradient(loss, variables)
+        if replicas > 1:
+            gradients = _clipped_together(gradients, task.optimizer.global_clipnorm, replicas)
+            _average(task.model.non_trainable_variables)
+        task.optimizer.apply(gradients, variables)
+        return loss
+
+    @tf.function
+    def take_steps(batches, steps):
+        losses = tf.TensorArray(tf.float32, size=steps)
+        for number in tf.range(steps):
+            of_replicas = strategy.run(take_step, args=(next(batches),))
+            losses = losses.write(number, strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None))
+        return losses.stack()
+
+    return take_steps
+
+
+def distributed_batches(batches: tf.data.Dataset, strategy: tf.distribute.Strategy):
+    """The batches of this process for the replicas that it has, an even part for each, in their order.
+
+    Args:
+        batches: an endless dataset of dicts with "images"; its batch size is a multiple of the number of replicas.
+        strategy: the replicas.
+    """
+
+    def of_process(context):
+        replicas = context.num_replicas_in_sync // context.num_input_pipelines
+        return batches.rebatch(batches.element_spec["images"].shape[0] // replicas) if replicas > 1 else batches
+
+    return strategy.distribute_datasets_from_function(of_process)
+
+
+def _clipped_together(gradients, largest_norm, replicas):
+    """Shares of the gradients whose sum over the replicas has at most the norm; as they are where there is none.
+
+    The optimizer clips before it sums, which is another thing. So the sum is clipped here, and each replica gives the
+    optimizer an even share of it, which is too short to be clipped again.
+    """
+    if largest_norm is None:
+        return gradients
+    sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+    clipped, _ = tf.clip_by_global_norm(sums, largest_norm)
+    return [gradient / replicas for gradient in clipped]
+
+
+def _average(variables):
+    """Gives moving statistics their means over the replicas; what is no float, such as a seed, is the same on all."""
+    statistics = [variable for variable in variables if tf.as_dtype(variable.dtype).is_floating]
+    if statistics:
+        # The value of a variable names no device, which the reduction needs; a copy has the replica's.
+        values = [tf.identity(variable) for variable in statistics]
+        means = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, values)
+        for variable, mean in zip(statistics, means, strict=True):
+            variable.assign(mean)
