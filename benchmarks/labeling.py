@@ -54,7 +54,7 @@ from labeling.teachers.teacher import load_teacher
 from labeling.work import labeler, runtime_choice, runtimes
 from labeling.work.answerer import Answerer
 from labeling.work.runtimes import PRECISIONS
-from tfpipeline.images.store import open_or_build
+from tfpipeline.images.store import ImageFlags, open_images
 from tfpipeline.system.console import SILENT, Console
 from tfpipeline.system.signals import StopRequest
 from tfpipeline.training.evaluation import TOP, share_in_top
@@ -157,8 +157,8 @@ def take_turns(contenders, parts, prepare):
 
 def measure_speed(flags, directory: pathlib.Path) -> dict:
     """The figures of rates, agreement, accuracy and overhead."""
-    store = open_or_build(flags.images, truth=flags.truth, limit=IMAGES_PER_TURN)
-    more = open_or_build(flags.more_images, limit=(TURNS - 1) * IMAGES_PER_TURN)
+    store = open_images(ImageFlags(images=flags.images, truth=flags.truth, limit=IMAGES_PER_TURN))
+    more = open_images(ImageFlags(images=flags.more_images, limit=(TURNS - 1) * IMAGES_PER_TURN))
     parts = [store.images, *(more.images[i : i + IMAGES_PER_TURN] for i in range(0, len(more), IMAGES_PER_TURN))]
     teacher = load_teacher(flags.teacher)
     expert = Expert(teacher, METHOD)
@@ -226,7 +226,7 @@ def peak_megabytes(arguments) -> float:
 def measure_memory(flags, directory: pathlib.Path) -> dict:
     """The figure of memory."""
     tf.saved_model.save(Stub(), str(directory / "stub"))
-    pixels = open_or_build(flags.more_images).images
+    pixels = open_images(ImageFlags(images=flags.more_images)).images
     repeated = pixels[np.arange(FEW) % len(pixels)].transpose(0, 3, 1, 2).reshape(FEW, -1)
     folder = directory / "repeated"
     folder.mkdir()

@@ -1,83 +1,93 @@
-"""Flags from a frozen dataclass, and the one way in which every command starts and ends."""
+"""From a command line to a config, and the one way in which every command starts and ends."""
 
-import argparse
+import contextlib
 import dataclasses
+import difflib
 import inspect
+import io
 import json
 import os
 import pathlib
+import re
 import sys
 import tempfile
-import types
 import typing
 
-from tfpipeline.system import Stopped, UserError
+import tyro
+
+from tfpipeline.system import FlagError, Stopped, UserError, flags
+
+_STYLE = (
+    tyro.conf.OmitArgPrefixes,  # The parts of a config are groups in --help, not a part of the flags' names.
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.UseAppendAction,
+    tyro.conf.DisallowNone,
+)
+_REGISTRY = tyro.constructors.ConstructorRegistry()
+_FRAME = re.compile(r"^[╭╰│─ ]+|[╮╯│─ ]+$")
+_HELP = "For full helptext"
 
 
-def flag(default, help, **options):
-    """A dataclass field with the text that `--help` shows.
-
-    Args:
-        default: the default value, or `dataclasses.MISSING` for a flag that must be given.
-        help: what the flag means, with its unit.
-        **options: `choices` or `metavar`, as argparse takes them.
-    """
-    if default is not dataclasses.MISSING:
-        help = f"{help} (default: {default})" if default not in (None, False, ()) else help
-    return dataclasses.field(default=default, metadata={"help": help, **options})
-
-
-def required(help, **options):
-    """A field for a flag that must be given."""
-    return flag(dataclasses.MISSING, help, **options)
-
-
-def parser_of(config_class, prog: str, example: str) -> argparse.ArgumentParser:
-    """The parser whose flags are the fields of `config_class`.
-
-    A `bool` becomes a switch, a `tuple[T, ...]` a flag that may be repeated, `T | None` a flag of type T.
-    """
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=inspect.getdoc(config_class),
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    hints = typing.get_type_hints(config_class)
-    for field in dataclasses.fields(config_class):
-        name, options = "--" + field.name.replace("_", "-"), dict(field.metadata)
-        kind, repeated = _flag_type(hints[field.name])
-        if kind is bool:
-            parser.add_argument(name, action="store_true", **options)
-            continue
-        if repeated:
-            options["action"] = "append"
-        if field.default is dataclasses.MISSING:
-            options["required"] = True
-        else:
-            options["default"] = None if repeated else field.default
-        parser.add_argument(name, type=kind, **{"metavar": "..." if "choices" not in options else None, **options})
-    return parser
-
-
-def _flag_type(hint):
-    """(type of one value, whether the flag may be repeated)."""
-    if typing.get_origin(hint) is tuple:
-        return typing.get_args(hint)[0], True
-    if isinstance(hint, types.UnionType):
-        return next(part for part in typing.get_args(hint) if part is not types.NoneType), False
-    return hint, False
+@_REGISTRY.struct_rule
+def _fields_for_tyro(info):
+    """What tyro is told of a part: the help and the metavar that stand on its fields."""
+    if not (isinstance(info.type, type) and issubclass(info.type, flags.Flags)):
+        return None
+    hints, parts, fields = typing.get_type_hints(info.type), flags.parts_of(info.type), []
+    for field in dataclasses.fields(typing.cast(typing.Any, info.type)):
+        hint, text, default = hints[field.name], None, tyro.MISSING
+        if field.name not in parts:
+            text = flags.help_of(field)
+            default = tyro.MISSING if field.default is dataclasses.MISSING else field.default
+            if metavar := flags.metavar_of(field):
+                hint = typing.Annotated[hint, tyro.conf.arg(metavar=metavar)]
+        fields.append(tyro.constructors.StructFieldSpec(field.name, hint, default, text))
+    return tyro.constructors.StructConstructorSpec(info.type, tuple(fields))
 
 
 def parse(config_class, argv, prog: str, example: str):
-    """The config that the flags of `argv` describe; exits with 2 and a line on wrong ones."""
-    arguments = vars(parser_of(config_class, prog, example).parse_args(argv))
-    hints = typing.get_type_hints(config_class)
-    for name, value in arguments.items():
-        if _flag_type(hints[name])[1]:
-            arguments[name] = tuple(value or ())
-    return config_class(**arguments)
+    """The config that the flags of `argv` describe.
+
+    Args:
+        config_class: a subclass of `flags.Flags`.
+        argv: the arguments; those of the process if None.
+        prog: what the person calls, such as "python -m jobs.train".
+        example: shown by `--help`.
+
+    Raises:
+        FlagError: a flag is unknown, missing or has a value that cannot be.
+        SystemExit: `--help` was asked for and is printed.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    _check_known(config_class, argv, prog)
+    description = f"{inspect.getdoc(config_class)}\n\nexample:\n  {example}"
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(
+                config_class, prog=prog, description=description, args=argv, config=_STYLE, registry=_REGISTRY
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise FlagError(_one_line(printed.getvalue())) from None
+
+
+def _check_known(config_class, argv, prog):
+    """Refuses what no flag is called like, with the nearest one that there is."""
+    known = ["--help", "-h", *(flags.flag_name(field.name) for field in flags.fields_of(config_class))]
+    for word in argv:
+        name = word.partition("=")[0].replace("_", "-")
+        if name.startswith("--") and name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            rather = f"did you mean {close[0]}?" if close else f"{prog} --help lists those that there are"
+            raise FlagError(f"there is no flag {word.partition('=')[0]}; {rather}")
+
+
+def _one_line(printed: str) -> str:
+    """What tyro printed in a box, without the box."""
+    lines = [_FRAME.sub("", line) for line in printed.splitlines()]
+    return " ".join(line for line in lines[1:] if line and not line.startswith(_HELP))
 
 
 def import_tensorflow() -> None:
@@ -108,17 +118,16 @@ def main(config_class, run, example: str, argv=None) -> typing.NoReturn:
     """Runs a command and exits with its code.
 
     Args:
-        config_class: a frozen dataclass whose fields are made by `flag` and `required`.
+        config_class: a subclass of `flags.Flags`.
         run: config -> dict of figures; printed as one JSON object, the last line of standard output.
         example: a command line, shown by `--help`.
         argv: the arguments; those of the process by default.
 
     Exit codes: 0 done; 1 failed, one line on standard error; 2 wrong flags; 75 stopped with everything saved.
     """
-    module = pathlib.Path(sys.modules[run.__module__].__file__).stem
-    config = parse(config_class, argv, f"python -m jobs.{module}", example)
+    module = pathlib.Path(sys.modules[run.__module__].__file__ or "").stem
     try:
-        figures = run(config)
+        figures = run(parse(config_class, argv, f"python -m jobs.{module}", example))
     except (UserError, Stopped) as end:
         _exit_with(module, end, end.exit_code)
     except KeyboardInterrupt:
@@ -130,7 +139,7 @@ def main(config_class, run, example: str, argv=None) -> typing.NoReturn:
     sys.exit(0)
 
 
-def _exit_with(module, message, code):
+def _exit_with(module, message, code) -> typing.NoReturn:
     sys.stdout.flush()
     print(f"{module}: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
     sys.exit(code)

@@ -1,1 +1,4 @@
-"""Layers whose gradients are derived by hand, the networks made of them, losses and schedules."""
+"""Layers whose gradients are derived by hand, the networks made of them, losses and schedules.
+
+The files beside this one are public; so are those of gradients/, one operation each. Layers come from `models.layers`.
+"""

@@ -248,9 +248,8 @@ def test_flags_that_cannot_be_used(tmp_path, more, message):
 )
 def test_real_teachers_get_one_of_their_best_from_a_hundred_images(tmp_path, name, within_a_point):
     """The best on all 1,000 images, by docs/results.md."""
-    from tfpipeline.images.store import open_or_build
 
     real = pathlib.Path(os.environ["TFPIPELINE_REAL_DATA"])
-    store = open_or_build(f"archive:{real / 'imagenet64' / 'thousand_64x64.tar'}", cache=tmp_path)
+    store = store_of(f"archive:{real / 'imagenet64' / 'thousand_64x64.tar'}", cache=tmp_path)
     images = store.images[comparison.sample(len(store), 100)]
     assert recommended(load_teacher(str(real / "teachers" / name)), images, batch_size=50) in within_a_point

@@ -12,8 +12,8 @@ import pytest
 from jobs import command, train
 from labeling.labels.spec import LabelSpec
 from labeling.labels.store import Labels, create_labels
+from tests.support.images import store_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder
-from tfpipeline.images.store import open_or_build
 from tfpipeline.training import checkpoint, run_directory
 
 COUNT, HELD_OUT, TOP = 16, 8, 2
@@ -71,7 +71,7 @@ def written_images(directory, count, pixel, truth):
         writer.writerow(("file", "wnid", "class_index"))
         classes = [(number + (truth if number == 3 else 0)) % 3 for number in range(count)]
         writer.writerows((f"{number:02d}.png", "abc"[index], index) for number, index in enumerate(classes))
-    store = open_or_build(f"folder:{directory}", truth=str(table), cache=directory.parent / "cache")
+    store = store_of(f"folder:{directory}", truth=str(table), cache=directory.parent / "cache")
     return store, {"images": f"folder:{directory}", "truth": str(table)}
 
 

@@ -10,9 +10,9 @@ import zipfile
 import numpy as np
 import pytest
 
+from tests.support.images import source_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder, write_tar, write_zip
 from tfpipeline.images import archives
-from tfpipeline.images.sources import open_source
 from tfpipeline.system.errors import UserError
 
 GOOD = encoded(pixels_of(0))
@@ -96,8 +96,8 @@ def test_faulty_members_are_refused_by_name_or_left_out_and_listed(tmp_path, cas
     content, reason = FAULTY[case]
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(UserError, match=rf"image \S*bad.png {reason}|image \S*bad.png .*{reason}.* --skip-broken"):
-        list(open_source(f"archive:{tmp_path / 'x'}"))
-    source = open_source(f"archive:{tmp_path / 'x'}", skip_broken=True)
+        list(source_of(f"archive:{tmp_path / 'x'}"))
+    source = source_of(f"archive:{tmp_path / 'x'}", skip_broken=True)
     ((name, pixels, _),) = source
     assert name == "good.png"
     np.testing.assert_array_equal(pixels, pixels_of(0))
@@ -119,7 +119,7 @@ def test_faulty_members_are_refused_by_name_or_left_out_and_listed(tmp_path, cas
 def test_unreadable_zip_members_are_refused_by_name(tmp_path, content, reason):
     (tmp_path / "x.zip").write_bytes(content)
     with pytest.raises(UserError, match=f"image bad.png {reason}"):
-        list(open_source(f"archive:{tmp_path / 'x.zip'}"))
+        list(source_of(f"archive:{tmp_path / 'x.zip'}"))
 
 
 @pytest.mark.parametrize("write", [write_tar, functools.partial(write_tar, mode="w:gz"), write_zip])
@@ -127,23 +127,23 @@ def test_members_larger_than_an_image_can_be_are_refused(tmp_path, monkeypatch, 
     monkeypatch.setattr(archives, "MAX_BYTES", 300)
     path = write(tmp_path / "x", {"bad.png": OTHER + bytes(300), "good.png": GOOD})
     with pytest.raises(UserError, match=r"image bad.png has more than 300 bytes"):
-        list(open_source(f"archive:{path}"))
-    assert [name for name, _, _ in open_source(f"archive:{path}", skip_broken=True)] == ["good.png"]
+        list(source_of(f"archive:{path}"))
+    assert [name for name, _, _ in source_of(f"archive:{path}", skip_broken=True)] == ["good.png"]
 
 
 @pytest.mark.parametrize("nested", ["inner.tar", "inner.tar.gz", "inner.TGZ", "inner.zip"])
 def test_archives_within_archives_are_refused(tmp_path, nested):
     path = write_tar(tmp_path / "x.tar", {"good.png": GOOD, nested: tar_of(good)})
     with pytest.raises(UserError, match=f"image {nested} is an archive within the archive; unpack it"):
-        list(open_source(f"archive:{path}"))
+        list(source_of(f"archive:{path}"))
 
 
 @pytest.mark.parametrize("make", [tar_of, pytest.param(zip_of, marks=pytest.mark.filterwarnings("ignore:Duplicate"))])
 def test_second_members_of_a_name_are_refused_and_the_first_counts(tmp_path, make):
     (tmp_path / "x").write_bytes(make(good, ("./good.png", OTHER), ("good.png", OTHER)))
     with pytest.raises(UserError, match=r"image good.png is the second member of this name"):
-        list(open_source(f"archive:{tmp_path / 'x'}"))
-    source = open_source(f"archive:{tmp_path / 'x'}", skip_broken=True)
+        list(source_of(f"archive:{tmp_path / 'x'}"))
+    source = source_of(f"archive:{tmp_path / 'x'}", skip_broken=True)
     ((_, pixels, _),) = source
     np.testing.assert_array_equal(pixels, pixels_of(0))
     assert source.skipped == ["good.png", "good.png"]
@@ -151,9 +151,9 @@ def test_second_members_of_a_name_are_refused_and_the_first_counts(tmp_path, mak
 
 def test_directories_named_like_images_are_no_images(tmp_path):
     (tmp_path / "x").write_bytes(tar_of(special("dir.png", tarfile.DIRTYPE), ("dir.png/good.png", GOOD)))
-    assert [name for name, _, _ in open_source(f"archive:{tmp_path / 'x'}")] == ["dir.png/good.png"]
+    assert [name for name, _, _ in source_of(f"archive:{tmp_path / 'x'}")] == ["dir.png/good.png"]
     (tmp_path / "y").write_bytes(zip_of(("dir.png/", b""), ("dir.png/good.png", GOOD)))
-    assert [name for name, _, _ in open_source(f"archive:{tmp_path / 'y'}")] == ["dir.png/good.png"]
+    assert [name for name, _, _ in source_of(f"archive:{tmp_path / 'y'}")] == ["dir.png/good.png"]
 
 
 TAR = tar_of(*((f"{i}.png", GOOD) for i in range(4)))
@@ -204,7 +204,7 @@ def negative_size():
 def test_archives_damaged_as_a_whole_are_named(tmp_path, content, reason):
     (tmp_path / "x.tar").write_bytes(content)
     with pytest.raises(UserError, match=rf"x.tar is damaged or is no tar or zip archive \(.*({reason}).*get it again"):
-        list(open_source(f"archive:{tmp_path / 'x.tar'}", skip_broken=True))
+        list(source_of(f"archive:{tmp_path / 'x.tar'}", skip_broken=True))
 
 
 @pytest.mark.parametrize("mode", ["gz", "bz2", "xz"])
@@ -215,7 +215,7 @@ def test_packed_archives_that_are_cut_or_changed_are_named(tmp_path, mode):
     for content in (whole[: len(whole) // 2], whole[:-6], whole[:900] + bytes([whole[900] ^ 8]) + whole[901:]):
         (tmp_path / "x.tar").write_bytes(content)
         with pytest.raises(UserError, match=r"x.tar is damaged"):
-            list(open_source(f"archive:{tmp_path / 'x.tar'}", skip_broken=True))
+            list(source_of(f"archive:{tmp_path / 'x.tar'}", skip_broken=True))
 
 
 NAMES = {
@@ -238,7 +238,7 @@ NAMES = {
 def test_names_in_any_script_become_one_line(tmp_path, make, name):
     place = make(tmp_path / "x", {name: GOOD})
     kind = "folder" if make is write_folder else "archive"
-    ((found, _, _),) = open_source(f"{kind}:{place}")
+    ((found, _, _),) = source_of(f"{kind}:{place}")
     assert found == NAMES[name]
 
 
@@ -248,18 +248,18 @@ def test_names_that_are_no_utf8_are_escaped(tmp_path):
     folder.mkdir()
     (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(GOOD)
     for spec in (f"archive:{tmp_path / 'x.tar'}", f"folder:{folder}"):
-        assert [name for name, _, _ in open_source(spec)] == ["caf\\udce9.png"]
+        assert [name for name, _, _ in source_of(spec)] == ["caf\\udce9.png"]
 
 
 def test_pipes_and_dead_links_in_folders_are_refused_and_links_to_files_are_read(tmp_path):
     folder = write_folder(tmp_path / "x", {"good.png": GOOD})
     (folder / "link.png").symlink_to(folder / "good.png")
-    assert [name for name, _, _ in open_source(f"folder:{folder}")] == ["good.png", "link.png"]
+    assert [name for name, _, _ in source_of(f"folder:{folder}")] == ["good.png", "link.png"]
     os.mkfifo(folder / "pipe.png")
     (folder / "dead.png").symlink_to(folder / "nothing")
     with pytest.raises(UserError, match=r"image dead.png cannot be read \(No such file"):
-        list(open_source(f"folder:{folder}"))
-    source = open_source(f"folder:{folder}", skip_broken=True)
+        list(source_of(f"folder:{folder}"))
+    source = source_of(f"folder:{folder}", skip_broken=True)
     assert [name for name, _, _ in source] == ["good.png", "link.png"]
     assert dict(source.left_out)["pipe.png"] == "is no regular file"
 
@@ -268,10 +268,10 @@ def test_links_between_folders_are_followed_but_not_in_circles(tmp_path):
     write_folder(tmp_path / "elsewhere", {"2.png": OTHER})
     folder = write_folder(tmp_path / "x", {"a/1.png": GOOD})
     (folder / "b").symlink_to(tmp_path / "elsewhere")
-    assert [name for name, _, _ in open_source(f"folder:{folder}")] == ["a/1.png", "b/2.png"]
+    assert [name for name, _, _ in source_of(f"folder:{folder}")] == ["a/1.png", "b/2.png"]
     (folder / "a" / "up").symlink_to(folder)
     with pytest.raises(UserError, match="is a link to a folder that contains it; remove the link"):
-        list(open_source(f"folder:{folder}"))
+        list(source_of(f"folder:{folder}"))
 
 
 def test_no_images_at_all_are_refused(tmp_path):
@@ -280,4 +280,4 @@ def test_no_images_at_all_are_refused(tmp_path):
         f"archive:{write_tar(tmp_path / 'x.tar', {})}",
     ):
         with pytest.raises(UserError, match=r"holds no images: no file in it has a name like \*.png"):
-            list(open_source(spec))
+            list(source_of(spec))

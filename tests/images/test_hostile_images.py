@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from tests.support.images import source_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder
 from tfpipeline.images.decoding import BrokenImage, decode
-from tfpipeline.images.sources import open_source
 from tfpipeline.system.errors import UserError
 
 RGB = pixels_of(0)
@@ -173,8 +173,8 @@ def test_others_are_refused_by_name_and_listed_when_left_out(tmp_path, case):
     content, reason = REFUSED[case]
     folder = write_folder(tmp_path / "in", {"bad.png": content, "good.png": encoded(RGB)})
     with pytest.raises(UserError, match=f"image bad.png ({reason}).*; get it again, or --skip-broken"):
-        list(open_source(f"folder:{folder}"))
-    source = open_source(f"folder:{folder}", skip_broken=True)
+        list(source_of(f"folder:{folder}"))
+    source = source_of(f"folder:{folder}", skip_broken=True)
     assert [name for name, _, _ in source] == ["good.png"]
     assert source.skipped == ["bad.png"]
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["bad.png", "good.png", "in"]
@@ -195,7 +195,7 @@ def test_cmyk_of_jpeg_is_converted_as_pillow_does():
 
 @pytest.mark.parametrize("name", ["x.jpg", "x.gif", "x.JPEG"])
 def test_the_content_decides_about_the_format(tmp_path, name):
-    ((_, pixels, _),) = open_source(f"folder:{write_folder(tmp_path, {name: encoded(RGB)})}")
+    ((_, pixels, _),) = source_of(f"folder:{write_folder(tmp_path, {name: encoded(RGB)})}")
     np.testing.assert_array_equal(pixels, RGB)
 
 

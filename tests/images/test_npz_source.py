@@ -7,9 +7,9 @@ import zipfile
 import numpy as np
 import pytest
 
+from tests.support.images import source_of
 from tests.support.images_on_disk import pixels_of
 from tfpipeline.images.npz_source import resized_order
-from tfpipeline.images.sources import open_source
 from tfpipeline.system.errors import FlagError, UserError
 
 
@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 
 def test_batches_come_in_the_order_of_their_numbers(folder):
-    source = open_source(f"npz:{folder}")
+    source = source_of(f"npz:{folder}")
     assert source.count == 6
     images = list(source)
     assert [name for name, _, _ in images] == [
@@ -40,7 +40,7 @@ def test_batches_come_in_the_order_of_their_numbers(folder):
 
 
 def test_labels_are_mapped_to_the_order_of_sorted_wordnet_ids(folder):
-    source = open_source(f"npz:{folder}")
+    source = source_of(f"npz:{folder}")
     wnids = [wnid for wnid, _ in source.classes]
     assert wnids == sorted(resized_order())
     assert [wnids[truth] for _, _, truth in source] == [resized_order()[i - 1] for i in (1, 1000, 2, 1000, 10, 1000)]
@@ -49,21 +49,21 @@ def test_labels_are_mapped_to_the_order_of_sorted_wordnet_ids(folder):
 
 @pytest.mark.parametrize("split", ["valid", "val", "validation"])
 def test_the_validation_file_is_a_split(folder, split):
-    ((name, pixels, _),) = open_source(f"npz:{folder}", split, size=4)
+    ((name, pixels, _),) = source_of(f"npz:{folder}", split, size=4)
     assert (name, pixels.shape) == ("val_data-0000000", (4, 4, 3))
 
 
 def test_one_file_and_a_limit(folder):
-    source = open_source(f"npz:{folder / 'train_data_batch_2.npz'}", limit=1)
+    source = source_of(f"npz:{folder / 'train_data_batch_2.npz'}", limit=1)
     assert source.count == 1
     assert [name for name, _, _ in source] == ["train_data_batch_2-0000000"]
 
 
 def test_unknown_splits_and_empty_folders(folder, tmp_path_factory):
     with pytest.raises(FlagError, match="no split 'test'; give --split train or valid"):
-        open_source(f"npz:{folder}", "test")
+        source_of(f"npz:{folder}", "test")
     with pytest.raises(UserError, match=r"holds no train_data\*.npz for split train"):
-        open_source(f"npz:{tmp_path_factory.mktemp('empty')}")
+        source_of(f"npz:{tmp_path_factory.mktemp('empty')}")
 
 
 class Malicious:
@@ -81,7 +81,7 @@ def test_pickles_are_refused_and_not_run(tmp_path, array):
     good = {"data": rows(1), "labels": np.array([1])}
     np.savez(tmp_path / "x.npz", **good | {array: np.array([Malicious(tmp_path / "ran")], object)})
     with pytest.raises(UserError, match=f"{array} holds pickled objects, which are never read"):
-        list(open_source(f"npz:{tmp_path / 'x.npz'}"))
+        list(source_of(f"npz:{tmp_path / 'x.npz'}"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -131,5 +131,5 @@ WHOLE = saved(data=rows(1, 2), labels=np.array([1, 2]))
 def test_damaged_or_other_files_are_named(tmp_path, content, message):
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(UserError, match=message) as refusal:
-        list(open_source(f"npz:{tmp_path / 'x.npz'}"))
+        list(source_of(f"npz:{tmp_path / 'x.npz'}"))
     assert "x.npz" in str(refusal.value)

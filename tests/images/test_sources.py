@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from tests.support.images import source_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder, write_tar, write_zip
-from tfpipeline.images.sources import open_source
 from tfpipeline.system.errors import FlagError, UserError
 
 NAMES = ("b/10.png", "b/2.png", "a/3.png", "a/1.png", "c/x.png")
@@ -33,7 +33,7 @@ KINDS = ("folder", "tar", "tar.gz", "tgz", "tar.xz", "tar.bz2", "zip")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_come_sorted_by_name_with_the_class_of_their_folder(tmp_path, kind):
-    source = open_source(containers(tmp_path, FILES)[kind])
+    source = source_of(containers(tmp_path, FILES)[kind])
     assert source.count == 5
     assert source.classes == (("a", "a"), ("b", "b"), ("c", "c"))
     for _ in range(2):
@@ -53,25 +53,25 @@ def test_files_that_are_not_named_like_images_or_are_hidden_are_left_out(tmp_pat
         "README.txt": b"text", "a/.DS_Store": b"\0", "__MACOSX/a/._1.png": b"\0", "a/._1.png": b"\0",
         ".git/x.png": b"\0", "b/Thumbs.db": b"\0",
     }  # fmt: skip
-    assert [name for name, _, _ in open_source(containers(tmp_path, FILES | others)[kind])] == sorted(NAMES)
+    assert [name for name, _, _ in source_of(containers(tmp_path, FILES | others)[kind])] == sorted(NAMES)
 
 
 def test_limit_takes_the_first(tmp_path):
-    source = open_source(containers(tmp_path, FILES)["tar"], limit=2)
+    source = source_of(containers(tmp_path, FILES)["tar"], limit=2)
     assert source.count == 2
     assert [name for name, _, _ in source] == ["a/1.png", "a/3.png"]
 
 
 def test_images_in_one_folder_have_no_truth(tmp_path):
     files = {f"train_64x64/{i}.png": encoded(pixels_of(i)) for i in range(3)}
-    source = open_source(containers(tmp_path, files)["tar"])
+    source = source_of(containers(tmp_path, files)["tar"])
     assert source.classes == ()
     assert [truth for _, _, truth in source] == [None] * 3
 
 
 def test_classes_count_below_the_folders_that_all_share(tmp_path):
     files = {f"set/images/{name}": content for name, content in FILES.items()}
-    source = open_source(containers(tmp_path, files)["zip"])
+    source = source_of(containers(tmp_path, files)["zip"])
     assert source.classes == (("a", "a"), ("b", "b"), ("c", "c"))
 
 
@@ -80,15 +80,15 @@ def test_folders_named_like_splits_are_the_splits(tmp_path, kind):
     files = {f"{split}/{name}": FILES[name] for split, name in [("train", "a/1.png"), ("train", "b/2.png")]}
     files["val/c/x.png"] = FILES["c/x.png"]
     spec = containers(tmp_path, files)[kind]
-    assert [name for name, _, _ in open_source(spec)] == ["train/a/1.png", "train/b/2.png"]
-    assert [name for name, _, _ in open_source(spec, "val")] == ["val/c/x.png"]
+    assert [name for name, _, _ in source_of(spec)] == ["train/a/1.png", "train/b/2.png"]
+    assert [name for name, _, _ in source_of(spec, "val")] == ["val/c/x.png"]
     with pytest.raises(FlagError, match=r"has no split 'valid'; give --split train or val"):
-        list(open_source(spec, "valid"))
+        list(source_of(spec, "valid"))
 
 
 def test_the_spec_does_not_change_when_the_files_move(tmp_path):
-    first = open_source(f"folder:{write_folder(tmp_path / 'one' / 'pets', FILES)}")
-    second = open_source(f"folder:{write_folder(tmp_path / 'two' / 'pets', FILES)}")
+    first = source_of(f"folder:{write_folder(tmp_path / 'one' / 'pets', FILES)}")
+    second = source_of(f"folder:{write_folder(tmp_path / 'two' / 'pets', FILES)}")
     assert first.spec == second.spec == "folder:pets"
     assert first.depends_on != second.depends_on
 
@@ -97,13 +97,13 @@ def test_the_spec_does_not_change_when_the_files_move(tmp_path):
 def test_size_takes_the_centered_square(tmp_path, size):
     striped = np.zeros((20, 60, 3), np.uint8)
     striped[:, 20:40] = (10, 200, 30)
-    source = open_source(f"folder:{write_folder(tmp_path, {'x.png': encoded(striped)})}", size=size)
+    source = source_of(f"folder:{write_folder(tmp_path, {'x.png': encoded(striped)})}", size=size)
     ((_, pixels, _),) = source
     np.testing.assert_array_equal(pixels, np.broadcast_to(np.uint8([10, 200, 30]), (size, size, 3)))
 
 
 def test_shrinking_averages_boxes(tmp_path):
-    source = open_source(f"folder:{write_folder(tmp_path, {'x.png': encoded(pixels_of(0, 8, 8))})}", size=4)
+    source = source_of(f"folder:{write_folder(tmp_path, {'x.png': encoded(pixels_of(0, 8, 8))})}", size=4)
     ((_, pixels, _),) = source
     # Pillow averages rows first, then columns, each rounded to a byte.
     rows = np.floor(pixels_of(0, 8, 8).reshape(8, 4, 2, 3).mean(axis=2) + 0.5)
@@ -111,13 +111,13 @@ def test_shrinking_averages_boxes(tmp_path):
 
 
 def test_shapes_have_more_pictures_than_their_default_count():
-    assert (open_source("shapes").count, open_source("shapes", "valid").count) == (6000, 1000)
-    images = list(open_source("shapes", "valid", limit=3, size=32))
+    assert (source_of("shapes").count, source_of("shapes", "valid").count) == (6000, 1000)
+    images = list(source_of("shapes", "valid", limit=3, size=32))
     assert [(name, truth) for name, _, truth in images] == [
         ("valid-0000000", 0), ("valid-0000001", 1), ("valid-0000002", 2),
     ]  # fmt: skip
     assert images[0][1].shape == (32, 32, 3)
-    assert open_source("shapes", limit=1_000_000).count == 1_000_000
+    assert source_of("shapes", limit=1_000_000).count == 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -137,23 +137,23 @@ def test_shapes_have_more_pictures_than_their_default_count():
 )
 def test_wrong_specs_are_refused_at_once(spec, options, message):
     with pytest.raises(UserError, match=message):
-        open_source(spec, **options)
+        source_of(spec, **options)
 
 
 def test_folders_and_archives_are_not_taken_for_each_other(tmp_path):
     archive = write_tar(tmp_path / "x.tar", FILES)
     with pytest.raises(FlagError, match=r"is a folder; give --images folder:"):
-        open_source(f"archive:{tmp_path}")
+        source_of(f"archive:{tmp_path}")
     with pytest.raises(FlagError, match=r"is a file; give --images archive:"):
-        open_source(f"folder:{archive}")
+        source_of(f"folder:{archive}")
 
 
 def test_tensorflow_is_imported_only_for_its_datasets(tmp_path):
     write_folder(tmp_path, FILES)
     code = (
         "import sys\n"
-        "from tfpipeline.images import sources, store\n"
-        f"list(sources.open_source({f'folder:{tmp_path}'!r}))\n"
+        "from tfpipeline.images import flags, sources, store\n"
+        f"list(sources.open_source(flags.ImageFlags(images={f'folder:{tmp_path}'!r})))\n"
         "print(sorted({'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules)))"
     )
     root = pathlib.Path(__file__).parents[2]
@@ -166,10 +166,10 @@ def test_tensorflow_is_imported_only_for_its_datasets(tmp_path):
 def test_a_thousand_real_images_join_their_truth():
     folder = pathlib.Path(os.environ["TFPIPELINE_REAL_DATA"]) / "imagenet64"
     spec = f"archive:{folder / 'thousand_64x64.tar'}"
-    source = open_source(spec, truth=folder / "thousand_truth.csv")
+    source = source_of(spec, truth=folder / "thousand_truth.csv")
     images = list(source)
     assert [truth for _, _, truth in images] == list(range(1000))
     assert {pixels.shape for _, pixels, _ in images} == {(64, 64, 3)}
     assert source.classes[1] == ("n01443537", "goldfish, Carassius auratus")
     with pytest.raises(UserError, match=r"train_truth.csv does not match the images: 16,000 rows without an image"):
-        open_source(spec, truth=folder / "train_truth.csv").count  # noqa: B018 - asking for the count joins
+        source_of(spec, truth=folder / "train_truth.csv").count  # noqa: B018 - asking for the count joins

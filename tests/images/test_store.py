@@ -11,10 +11,10 @@ import signal
 import numpy as np
 import pytest
 
+from tests.support.images import source_of, store_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder, write_tar
 from tfpipeline.images import store as image_store
-from tfpipeline.images.sources import open_source
-from tfpipeline.images.store import SILENT, build_store, open_or_build, open_store
+from tfpipeline.images.store import SILENT, build_store, open_store
 from tfpipeline.system.errors import Stopped, UserError
 
 FILES = {f"{folder}/{i}.png": encoded(pixels_of(i % 6)) for i, folder in enumerate("abcabcabc")}
@@ -55,7 +55,7 @@ class Interrupted:
 
 
 def test_a_store_holds_what_the_source_gave(tmp_path, spec):
-    source, console = open_source(spec), Spoken()
+    source, console = source_of(spec), Spoken()
     store = build_store(source, tmp_path / "deep" / "store", console)
     for i, (name, pixels, truth) in enumerate(source):
         np.testing.assert_array_equal(store.images[i], pixels)
@@ -72,20 +72,20 @@ def test_a_store_holds_what_the_source_gave(tmp_path, spec):
 
 def test_repeated_pixels_are_counted_and_told(tmp_path, spec):
     console = Spoken()
-    store = build_store(open_source(spec), tmp_path / "store", console)
+    store = build_store(source_of(spec), tmp_path / "store", console)
     assert store.description["duplicates"] == 3
     assert console.lines == ["duplicates: 3 of 9 images have the pixels of an earlier one"]
 
 
 def test_the_same_images_give_the_same_bytes(tmp_path, spec):
-    build_store(open_source(spec), tmp_path / "one")
-    build_store(open_source(spec), tmp_path / "two")
+    build_store(source_of(spec), tmp_path / "one")
+    build_store(source_of(spec), tmp_path / "two")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
 def test_unknown_truth_is_minus_one(tmp_path):
     folder = write_folder(tmp_path / "flat", {"1.png": encoded(pixels_of(1))})
-    store = build_store(open_source(f"folder:{folder}"), tmp_path / "store")
+    store = build_store(source_of(f"folder:{folder}"), tmp_path / "store")
     assert store.truth.tolist() == [-1]
     assert not store.has_truth
     assert store.classes == []
@@ -93,16 +93,16 @@ def test_unknown_truth_is_minus_one(tmp_path):
 
 def test_names_with_line_breaks_stay_one_line(tmp_path):
     folder = write_folder(tmp_path / "flat", {"a\nb.png": encoded(pixels_of(1)), "名前.png": encoded(pixels_of(2))})
-    store = build_store(open_source(f"folder:{folder}"), tmp_path / "store")
+    store = build_store(source_of(f"folder:{folder}"), tmp_path / "store")
     assert store.names == ["a\\nb.png", "名前.png"]
 
 
 def test_images_of_two_sizes_are_refused_with_the_way_out(tmp_path):
     folder = write_folder(tmp_path / "flat", {"1.png": FILES["a/0.png"], "2.png": encoded(pixels_of(2, 9, 8))})
     with pytest.raises(UserError, match=r"image 2.png has 8 x 9 pixels, those before it 7 x 5; --size 5 resamples"):
-        build_store(open_source(f"folder:{folder}"), tmp_path / "stores" / "store")
+        build_store(source_of(f"folder:{folder}"), tmp_path / "stores" / "store")
     assert list((tmp_path / "stores").iterdir()) == []
-    store = build_store(open_source(f"folder:{folder}", size=5), tmp_path / "stores" / "store")
+    store = build_store(source_of(f"folder:{folder}", size=5), tmp_path / "stores" / "store")
     assert store.images.shape == (2, 5, 5, 3)
 
 
@@ -111,10 +111,10 @@ def test_broken_images_are_refused_or_listed(tmp_path):
     with pytest.raises(
         UserError, match=r"image 2.png is empty; .* --skip-broken leaves such images out and lists them"
     ):
-        build_store(open_source(f"folder:{folder}"), tmp_path / "store")
+        build_store(source_of(f"folder:{folder}"), tmp_path / "store")
     assert not (tmp_path / "store").exists()
     console = Spoken()
-    store = build_store(open_source(f"folder:{folder}", skip_broken=True), tmp_path / "store", console)
+    store = build_store(source_of(f"folder:{folder}", skip_broken=True), tmp_path / "store", console)
     assert store.names == ["1.png"]
     assert store.description["skipped"] == ["2.png", "3.png"]
     assert console.lines[0].startswith("2 broken images are left out")
@@ -123,13 +123,13 @@ def test_broken_images_are_refused_or_listed(tmp_path):
 def test_nothing_left_after_leaving_out_is_refused(tmp_path):
     folder = write_folder(tmp_path / "flat", {"1.png": b""})
     with pytest.raises(UserError, match="no image is left"):
-        build_store(open_source(f"folder:{folder}", skip_broken=True), tmp_path / "store")
+        build_store(source_of(f"folder:{folder}", skip_broken=True), tmp_path / "store")
 
 
 @pytest.mark.parametrize("file", ["images.npy", "truth.npy", "names.txt", "classes.csv", "store.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_damage_is_named_and_the_cache_repairs_itself(tmp_path, spec, file, damage):
-    whole = open_or_build(spec, cache=tmp_path / "cache")
+    whole = store_of(spec, cache=tmp_path / "cache")
     before = contents(whole.directory)
     path = whole.directory / file
     content = bytearray(path.read_bytes())
@@ -138,22 +138,22 @@ def test_damage_is_named_and_the_cache_repairs_itself(tmp_path, spec, file, dama
     if (file, damage) != ("store.json", "flip"):  # A flipped bit there can be another valid text.
         with pytest.raises(UserError, match=file):
             open_store(whole.directory)
-        assert contents(open_or_build(spec, cache=tmp_path / "cache").directory) == before
+        assert contents(store_of(spec, cache=tmp_path / "cache").directory) == before
 
 
 def test_the_cache_is_used_until_the_images_the_truth_or_the_options_change(tmp_path, spec, monkeypatch):
     cache = tmp_path / "cache"
-    first = open_or_build(spec, cache=cache)
+    first = store_of(spec, cache=cache)
     with monkeypatch.context() as patch:
-        patch.setattr(image_store, "build", lambda *_: pytest.fail("built again"))
-        assert open_or_build(spec, cache=cache).fingerprint == first.fingerprint
-    assert len(open_or_build(spec, cache=cache, limit=4)) == 4
-    assert open_or_build(spec, cache=cache, size=4).images.shape == (9, 4, 4, 3)
+        patch.setattr(image_store, "build_store", lambda *_: pytest.fail("built again"))
+        assert store_of(spec, cache=cache).fingerprint == first.fingerprint
+    assert len(store_of(spec, cache=cache, limit=4)) == 4
+    assert store_of(spec, cache=cache, size=4).images.shape == (9, 4, 4, 3)
     rows = "".join(f"{name},n{i},{i}\n" for i, name in enumerate(FILES))
     (tmp_path / "truth.csv").write_text("file,wnid,class_index\n" + rows)
-    assert len(open_or_build(spec, cache=cache, truth=tmp_path / "truth.csv").classes) == 9
+    assert len(store_of(spec, cache=cache, truth=tmp_path / "truth.csv").classes) == 9
     write_tar(tmp_path / "images.tar", FILES | {"a/9.png": encoded(pixels_of(9))})
-    assert len(open_or_build(spec, cache=cache)) == 10
+    assert len(store_of(spec, cache=cache)) == 10
     assert len(list(cache.iterdir())) == 5
 
 
@@ -162,26 +162,26 @@ def test_the_cache_sees_changes_behind_links_between_folders(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "link").symlink_to(tmp_path / "elsewhere")
     spec, cache = f"folder:{tmp_path / 'images'}", tmp_path / "cache"
-    assert len(open_or_build(spec, cache=cache)) == 1
+    assert len(store_of(spec, cache=cache)) == 1
     write_folder(tmp_path / "elsewhere", {"2.png": encoded(pixels_of(2))})
-    assert len(open_or_build(spec, cache=cache)) == 2
+    assert len(store_of(spec, cache=cache)) == 2
 
 
 def test_the_default_cache_is_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.setenv("TFPIPELINE_CACHE", str(tmp_path / "here"))
-    assert open_or_build("shapes", limit=1).directory.parent == tmp_path / "here"
+    assert store_of("shapes", limit=1).directory.parent == tmp_path / "here"
 
 
 @pytest.mark.parametrize("at", [0, 4, 8])
 def test_sigterm_leaves_nothing(tmp_path, spec, at):
-    source = Interrupted(open_source(spec), at, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    source = Interrupted(source_of(spec), at, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Stopped, match="stopped by SIGTERM"):
         build_store(source, tmp_path / "stores" / "store")
     assert list((tmp_path / "stores").iterdir()) == []
 
 
 def build_and_die(spec, directory, at):
-    build_store(Interrupted(open_source(spec), at, lambda: os.kill(os.getpid(), signal.SIGKILL)), directory)
+    build_store(Interrupted(source_of(spec), at, lambda: os.kill(os.getpid(), signal.SIGKILL)), directory)
 
 
 @pytest.mark.parametrize("at", [0, 4, 8])
@@ -194,14 +194,14 @@ def test_a_killed_build_is_not_taken_for_whole_and_goes_away(tmp_path, spec, at)
     assert [path.name.startswith(".store.") for path in directory.parent.iterdir()] == [True]
     with pytest.raises(UserError, match="no image store"):
         open_store(directory)
-    assert len(build_store(open_source(spec), directory)) == 9
+    assert len(build_store(source_of(spec), directory)) == 9
     assert list(directory.parent.iterdir()) == [directory]
 
 
 def build_on_a_full_disk(spec, directory, queue):
     resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
     try:
-        build_store(open_source(spec), directory)
+        build_store(source_of(spec), directory)
     except OSError as error:
         queue.put(error.errno)
 
@@ -220,21 +220,21 @@ def test_a_full_disk_leaves_nothing(tmp_path, spec):
 def test_two_builds_at_once_do_no_harm(tmp_path, spec, at):
     directory = tmp_path / "stores" / "store"
     inner = []
-    source = Interrupted(open_source(spec), at, lambda: inner.append(build_store(open_source(spec), directory)))
+    source = Interrupted(source_of(spec), at, lambda: inner.append(build_store(source_of(spec), directory)))
     outer = build_store(source, directory)
     assert outer.fingerprint == inner[0].fingerprint
     assert list(directory.parent.iterdir()) == [directory]
 
 
 def test_another_store_is_not_replaced(tmp_path, spec):
-    first = build_store(open_source(spec), tmp_path / "store")
+    first = build_store(source_of(spec), tmp_path / "store")
     with pytest.raises(UserError, match="holds another image store"):
-        build_store(open_source(spec, limit=2), tmp_path / "store")
+        build_store(source_of(spec, limit=2), tmp_path / "store")
     assert len(open_store(tmp_path / "store")) == len(first)
 
 
 def test_a_store_of_another_format_is_refused(tmp_path, spec):
-    directory = build_store(open_source(spec), tmp_path / "store").directory
+    directory = build_store(source_of(spec), tmp_path / "store").directory
     description = json.loads((directory / "store.json").read_text()) | {"format": 2}
     (directory / "store.json").write_text(json.dumps(description))
     with pytest.raises(UserError, match="has format 2, this program reads 1"):

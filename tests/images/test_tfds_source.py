@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from tests.support.images import source_of, store_of
 from tests.support.images_on_disk import encoded, pixels_of, write_tar, write_zip
 from tfpipeline.images import tfds_preparing
 from tfpipeline.images.npz_source import resized_order
-from tfpipeline.images.sources import open_source
-from tfpipeline.images.store import open_or_build
 from tfpipeline.system.errors import FlagError, Stopped, UserError
 
 CIFAR_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -69,27 +68,27 @@ def numbers_of(source, height, width):
 
 
 def test_cifar10_from_its_archive(archives, tmp_path):
-    test = open_source("cifar10", "test", archives=archives, data_dir=tmp_path)
+    test = source_of("cifar10", "test", archives=archives, data_dir=tmp_path)
     assert test.count == 2
     assert [name for name, _ in test.classes] == CIFAR_NAMES
     assert numbers_of(test, 32, 32) == {1: 1, 2: 2}
     assert "cifar-10-binary.tar.gz has" in test.notes[0]
     assert "the published one 170,052,171: it is taken as it is" in test.notes[0]
-    again = open_source("cifar10", "train", data_dir=tmp_path)
+    again = source_of("cifar10", "train", data_dir=tmp_path)
     assert again.notes == []
     assert numbers_of(again, 32, 32) == {n: n % 10 for n in range(3, 18)}
 
 
 def test_downsampled_imagenet_from_its_archives_and_straight_from_the_tar(archives, data_dir):
-    source = open_source("downsampled_imagenet/64x64", archives=archives, data_dir=data_dir)
+    source = source_of("downsampled_imagenet/64x64", archives=archives, data_dir=data_dir)
     assert numbers_of(source, 64, 64) == dict.fromkeys(range(6))
-    assert numbers_of(open_source(f"archive:{archives / 'train_64x64.tar'}"), 64, 64) == dict.fromkeys(range(6))
-    validation = open_source("downsampled_imagenet/64x64", "validation", data_dir=data_dir)
+    assert numbers_of(source_of(f"archive:{archives / 'train_64x64.tar'}"), 64, 64) == dict.fromkeys(range(6))
+    validation = source_of("downsampled_imagenet/64x64", "validation", data_dir=data_dir)
     assert numbers_of(validation, 64, 64) == dict.fromkeys(range(6, 9))
 
 
 def test_imagenet_resized_in_the_usual_order_of_classes(archives, data_dir):
-    source = open_source("imagenet_resized/64x64", archives=archives, data_dir=data_dir)
+    source = source_of("imagenet_resized/64x64", archives=archives, data_dir=data_dir)
     wnids = [wnid for wnid, _ in source.classes]
     assert wnids == sorted(wnids)
     assert len(wnids) == 1000
@@ -104,21 +103,21 @@ def test_the_three_are_told_apart(archives, data_dir, tmp_path):
     stores = []
     for spec in specs:
         options = {} if spec.startswith("archive:") else {"archives": archives, "data_dir": data_dir}
-        stores.append(open_or_build(spec, cache=tmp_path, **options))
+        stores.append(store_of(spec, cache=tmp_path, **options))
     assert [len(store) for store in stores] == [6, 6, 6]
     assert len({store.fingerprint for store in stores}) == 3
 
 
 def test_order_names_and_slices_stay_the_same(archives, data_dir):
-    whole = list(open_source("cifar10", archives=archives, data_dir=data_dir))
+    whole = list(source_of("cifar10", archives=archives, data_dir=data_dir))
     assert len({name for name, _, _ in whole}) == 15
     for split, part in (("train[:4]", slice(4)), ("train[4:]", slice(4, None))):
-        source = open_source("cifar10", split, data_dir=data_dir)
+        source = source_of("cifar10", split, data_dir=data_dir)
         assert source.count == len(whole[part])
         for (name, pixels, truth), expected in zip(source, whole[part], strict=True):
             assert (name, truth) == (expected[0], expected[2])
             np.testing.assert_array_equal(pixels, expected[1])
-    limited = open_source("cifar10", limit=3, size=8, data_dir=data_dir)
+    limited = source_of("cifar10", limit=3, size=8, data_dir=data_dir)
     assert [(name, pixels.shape) for name, pixels, _ in limited] == [(name, (8, 8, 3)) for name, _, _ in whole[:3]]
 
 
@@ -130,8 +129,8 @@ def test_gray_images_and_broken_ones_follow_the_same_rules(archives, data_dir, t
         )
     options = {"archives": tmp_path, "data_dir": tmp_path / "prepared"}
     with pytest.raises(UserError, match=r"image downsampled_imagenet-train.tfrecord.* is truncated; .* --skip-broken"):
-        list(open_source("downsampled_imagenet/64x64", **options))
-    source = open_source("downsampled_imagenet/64x64", skip_broken=True, **options)
+        list(source_of("downsampled_imagenet/64x64", **options))
+    source = source_of("downsampled_imagenet/64x64", skip_broken=True, **options)
     ((_, pixels, _),) = source
     np.testing.assert_array_equal(pixels, np.repeat(pixels_of(1)[..., :1], 3, axis=2))
     assert len(source.skipped) == 1
@@ -149,13 +148,13 @@ def test_gray_images_and_broken_ones_follow_the_same_rules(archives, data_dir, t
 )
 def test_wrong_names_and_splits_are_wrong_flags(archives, data_dir, name, options, message):
     with pytest.raises(FlagError, match=message):
-        open_source(name, archives=archives, data_dir=data_dir, **options)
+        source_of(name, archives=archives, data_dir=data_dir, **options)
 
 
 def test_what_cannot_be_had_is_refused_at_once_with_the_ways_out(tmp_path):
     start = time.monotonic()
     with pytest.raises(UserError) as refusal:
-        open_source("downsampled_imagenet/64x64", data_dir=tmp_path)
+        source_of("downsampled_imagenet/64x64", data_dir=tmp_path)
     assert time.monotonic() - start < 5  # The limit that people are promised; TFDS alone takes minutes.
     for way in (
         "tensorflow/datasets#4662",
@@ -170,24 +169,24 @@ def test_what_cannot_be_had_is_refused_at_once_with_the_ways_out(tmp_path):
 
 def test_datasets_that_want_files_from_the_person_say_so(tmp_path):
     with pytest.raises(UserError, match=r"imagenet2012/.* cannot be downloaded: it wants files from you. Ways out"):
-        open_source("imagenet2012", data_dir=tmp_path)
+        source_of("imagenet2012", data_dir=tmp_path)
     (tmp_path / "archives").mkdir()
     with pytest.raises(UserError, match=r"imagenet2012/.* could not be prepared \(.*ILSVRC2012_img_train.tar"):
-        open_source("imagenet2012", data_dir=tmp_path / "prepared", archives=tmp_path / "archives")
+        source_of("imagenet2012", data_dir=tmp_path / "prepared", archives=tmp_path / "archives")
 
 
 def test_a_missing_archive_is_named(archives, tmp_path):
     write_tar(tmp_path / "train_64x64.tar", {"train_64x64/1.png": encoded(pixels_of(1))})
     with pytest.raises(UserError, match=rf"{tmp_path} has no valid_64x64.tar. Ways out"):
-        open_source("downsampled_imagenet/64x64", archives=tmp_path, data_dir=tmp_path / "prepared")
+        source_of("downsampled_imagenet/64x64", archives=tmp_path, data_dir=tmp_path / "prepared")
     with pytest.raises(UserError, match=r"no such folder: .*nowhere; check --archives"):
-        open_source("cifar10", archives=tmp_path / "nowhere", data_dir=tmp_path / "prepared")
+        source_of("cifar10", archives=tmp_path / "nowhere", data_dir=tmp_path / "prepared")
 
 
 def test_a_damaged_archive_leaves_nothing_prepared(archives, tmp_path):
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes((archives / "cifar-10-binary.tar.gz").read_bytes()[:-5000])
     with pytest.raises(UserError, match=r"cifar10/3.0.2 could not be prepared"):
-        open_source("cifar10", archives=tmp_path, data_dir=tmp_path / "prepared")
+        source_of("cifar10", archives=tmp_path, data_dir=tmp_path / "prepared")
     assert [path.name for path in (tmp_path / "prepared").rglob("*") if path.is_file()] == []
 
 
@@ -203,10 +202,10 @@ def test_sigterm_while_preparing_leaves_nothing(archives, tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(tfds.builder_cls("cifar10"), "_generate_examples", stopped_half_way)
         with pytest.raises(Stopped, match=r"stopped while cifar10/3.0.2 was prepared; nothing of it is kept"):
-            open_source("cifar10", archives=archives, data_dir=tmp_path / "prepared")
+            source_of("cifar10", archives=archives, data_dir=tmp_path / "prepared")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert open_source("cifar10", archives=archives, data_dir=tmp_path / "prepared").count == 15
+    assert source_of("cifar10", archives=archives, data_dir=tmp_path / "prepared").count == 15
 
 
 def test_a_tar_damaged_in_the_middle_is_not_taken_for_a_shorter_one(archives, tmp_path):
@@ -215,14 +214,14 @@ def test_a_tar_damaged_in_the_middle_is_not_taken_for_a_shorter_one(archives, tm
         content[content.index(name[:5].encode() + b"_64x64/", 600)] ^= 1
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=r"train_64x64.tar is damaged .*\(bad checksum at byte"):
-        open_source("downsampled_imagenet/64x64", archives=tmp_path, data_dir=tmp_path / "prepared")
+        source_of("downsampled_imagenet/64x64", archives=tmp_path, data_dir=tmp_path / "prepared")
 
 
 def test_a_member_that_leads_out_of_the_archive_is_not_extracted(archives, tmp_path):
     members = {"../../../../escaped.txt": b"out"}
     write_tar(tmp_path / "cifar-10-binary.tar.gz", members, "w:gz")
     with pytest.raises(UserError, match=r"cifar10/3.0.2 could not be prepared"):
-        open_source("cifar10", archives=tmp_path, data_dir=tmp_path / "a" / "b" / "prepared")
+        source_of("cifar10", archives=tmp_path, data_dir=tmp_path / "a" / "b" / "prepared")
     assert not list(tmp_path.parent.rglob("escaped.txt"))
 
 
@@ -241,5 +240,5 @@ def test_hosts_that_do_not_have_the_file_are_asked_once(tmp_path, monkeypatch, a
 
     monkeypatch.setattr(tfds_preparing.requests, "head", head)
     with pytest.raises(UserError, match=reason):
-        open_source("cifar10", data_dir=tmp_path)
+        source_of("cifar10", data_dir=tmp_path)
     assert asked == ["https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"]

@@ -98,10 +98,9 @@ def test_csv_keeps_every_bit(tmp_path, store):
 
 
 def test_names_come_from_the_images(tmp_path):
-    from tfpipeline.images.store import open_or_build
 
     cache = ("--images", "shapes", "--limit", COUNT, "--cache", tmp_path / "cache")
-    images = open_or_build("shapes", limit=COUNT, cache=tmp_path / "cache")
+    images = store_of("shapes", limit=COUNT, cache=tmp_path / "cache")
     files = images.description["files"]
     spec = LabelSpec(images.fingerprint, files["images.npy"], files["names.txt"], COUNT, COUNT, (), 50, (), K)
     store = create_labels(tmp_path / "labels", spec)

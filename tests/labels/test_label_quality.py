@@ -18,7 +18,7 @@ from labeling.labels.opinions import (
 )
 from labeling.labels.spec import LabelSpec
 from labeling.labels.store import Labels, create_labels
-from tfpipeline.images.store import open_or_build
+from tests.support.images import store_of
 from tfpipeline.system.errors import UserError
 
 CLASSES, K = 12, 4
@@ -109,7 +109,7 @@ def test_the_worst_classes_and_all_others():
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    return open_or_build("shapes", limit=40, cache=tmp_path_factory.mktemp("cache"))
+    return store_of("shapes", limit=40, cache=tmp_path_factory.mktemp("cache"))
 
 
 def make_labels(directory, images, *views, names=("identity",)):

@@ -16,9 +16,9 @@ from labeling.labels.store import open_labels
 from labeling.teachers import class_subset
 from labeling.teachers.teacher import load_teacher
 from labeling.work import gate
+from tests.support.images import store_of
 from tests.support.tiny_teachers import log_softmax, mean_color_logits, pictures, save_hub_module
 from tfpipeline.images.npz_source import resized_order
-from tfpipeline.images.store import open_or_build
 from tfpipeline.system.console import SILENT
 from tfpipeline.system.errors import FlagError, UserError
 
@@ -264,7 +264,7 @@ def labels_config(place, split, out, classes="classes.txt"):
 
 def test_labels_over_a_subset_are_learned_and_measured_in_its_positions(place):
     place, figures = place
-    store = open_or_build("shapes", split="valid", limit=96, cache=place / "cache")
+    store = store_of("shapes", split="valid", limit=96, cache=place / "cache")
     labels = open_labels(place / "valid")
     names = [name for _, name in store.classes]
     position = {names.index(name): index for index, name in enumerate(labels.spec.class_names)}
@@ -298,7 +298,7 @@ def test_labels_over_another_subset_are_refused(place):
     label_imagenet64.run(labels_config(place, "valid", place / "other", "other.txt"))
     counting = open_labels(place / "train").spec
     training = types.SimpleNamespace(classes=3, images=np.zeros((1, 64, 64, 3), np.uint8), counting=counting)
-    store = open_or_build("shapes", split="valid", limit=96, cache=place / "cache")
+    store = store_of("shapes", split="valid", limit=96, cache=place / "cache")
     with pytest.raises(UserError, match=r"count other classes, or in another order, than --labels; .*same --classes"):
         validation_data(store, str(place / "other"), training, SILENT)
     flags = {"images": "shapes", "split": "valid", "limit": 96, "cache": str(place / "cache"), "quiet": True}

@@ -284,9 +284,8 @@ def test_the_real_teachers_answer_alike(tmp_path):
     folder = os.environ.get("TFPIPELINE_REAL_DATA")
     if not folder:
         pytest.skip("TFPIPELINE_REAL_DATA is not set")
-    from tfpipeline.images.store import open_or_build
 
-    images = open_or_build(f"archive:{folder}/imagenet64/thousand_64x64.tar", limit=48).images
+    images = store_of(f"archive:{folder}/imagenet64/thousand_64x64.tar", limit=48).images
     for name in ("mobilenet_v2_100_224", "mobilenet_v1_0.75_224.keras"):
         expert = Expert(load_teacher(str(pathlib.Path(folder) / "teachers" / name)), "bilinear")
         expected = Answerer([expert], ("identity",), 32, images.shape[1:], 48)

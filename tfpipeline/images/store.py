@@ -18,7 +18,16 @@ import shutil
 import numpy as np
 
 from tfpipeline.images import sources
-from tfpipeline.system import SILENT, StopRequest, UserError, publish_directory, scratch_directory, sha256_of_file
+from tfpipeline.images.flags import ImageFlags
+from tfpipeline.system import (
+    SILENT,
+    Console,
+    StopRequest,
+    UserError,
+    publish_directory,
+    scratch_directory,
+    sha256_of_file,
+)
 
 FORMAT = 1
 _FILES = ("images.npy", "truth.npy", "names.txt", "classes.csv")
@@ -62,25 +71,22 @@ def default_cache() -> pathlib.Path:
     return pathlib.Path(os.environ.get("TFPIPELINE_CACHE") or pathlib.Path.home() / ".cache" / "tfpipeline")
 
 
-def open_or_build(spec: str, split: str = "train", cache: pathlib.Path | None = None, console=SILENT, **options):
-    """The store of a source, from the cache where its images, truth and options are unchanged, else built.
+def open_images(flags: ImageFlags, console: Console = SILENT) -> ImageStore:
+    """The store of the images that the flags name: from the cache where nothing of them changed, else built.
 
     Args:
-        spec: the source, as `sources.open_source` takes it.
-        split: the part of the source.
-        cache: the directory that keeps the stores; `default_cache()` by default.
+        flags: which images; the cache is `default_cache()` where they name none.
         console: where progress goes.
-        **options: the further arguments of `sources.open_source`.
 
-    Returns:
-        The `ImageStore`.
+    Raises:
+        UserError: the images are not there or not readable.
     """
-    source = sources.open_source(spec, split, **options)
+    source = sources.open_source(flags)
     for note in source.notes:
         console.say(note)
     key = hashlib.sha256(json.dumps([FORMAT, source.depends_on], sort_keys=True).encode()).hexdigest()
     readable = re.sub(r"[^\w.-]+", "-", f"{source.spec}-{source.split}", flags=re.ASCII)[:80]
-    directory = pathlib.Path(cache or default_cache()) / f"{readable}-{key[:16]}"
+    directory = pathlib.Path(flags.cache or default_cache()) / f"{readable}-{key[:16]}"
     if directory.exists():
         try:
             return open_store(directory)

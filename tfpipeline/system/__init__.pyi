@@ -1,3 +1,4 @@
+from . import flags as flags
 from .console import SILENT as SILENT
 from .console import Console as Console
 from .errors import FlagError as FlagError

@@ -1,12 +1,12 @@
-"""The flags with which every command names its images."""
+"""What a command must be told to find its images."""
 
 import dataclasses
 
-from jobs.command import flag, required
+from tfpipeline.system.flags import Flags, Range, flag, required
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageFlags:
+class ImageFlags(Flags):
     """Which images, and where they come from."""
 
     images: str = required(
@@ -17,30 +17,11 @@ class ImageFlags:
     truth: str | None = flag(
         None, "csv (file, wnid, class_index) for sources without labels; measures only", metavar="CSV"
     )
-    size: int | None = flag(None, "resize to this many pixels a side", metavar="PIXELS")
-    limit: int | None = flag(None, "only the first so many images", metavar="N")
+    size: int | None = flag(None, "resize to this many pixels a side", metavar="PIXELS", within=Range(at_least=1))
+    limit: int | None = flag(None, "only the first so many images", metavar="N", within=Range(at_least=1))
     skip_broken: bool = flag(False, "leave unreadable images out and list them")
     archives: str | None = flag(None, "folder with a TFDS source's archives that you already have", metavar="DIR")
     data_dir: str | None = flag(None, "TFDS's data_dir, for sources that TFDS has prepared", metavar="DIR")
     cache: str | None = flag(
         None, "where opened images are kept, by default $TFPIPELINE_CACHE or ~/.cache/tfpipeline", metavar="DIR"
-    )
-    quiet: bool = flag(False, "no progress")
-
-
-def open_images(config: ImageFlags, console):
-    """The ImageStore that the flags name, from the cache or built now."""
-    from tfpipeline.images import open_or_build
-
-    return open_or_build(
-        config.images,
-        split=config.split,
-        truth=config.truth,
-        size=config.size,
-        limit=config.limit,
-        skip_broken=config.skip_broken,
-        archives=config.archives,
-        data_dir=config.data_dir,
-        cache=config.cache,
-        console=console,
     )
