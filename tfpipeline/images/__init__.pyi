@@ -5,3 +5,8 @@ from .store import ImageStore as ImageStore
 from .store import default_cache as default_cache
 from .store import map_images as map_images
 from .store import open_images as open_images
+from .views import IDENTITY as IDENTITY
+from .views import JOIN as JOIN
+from .views import View as View
+from .views import parse_joined as parse_joined
+from .views import parse_view as parse_view

@@ -4,6 +4,9 @@ from . import run_directory as run_directory
 from .evaluation import TOP as TOP
 from .evaluation import answer_images as answer_images
 from .evaluation import share_in_top as share_in_top
+from .flags import DeviceFlags as DeviceFlags
+from .flags import EpochFlags as EpochFlags
+from .flags import SavingFlags as SavingFlags
 from .profiling import ProfileSteps as ProfileSteps
 from .saver import Saver as Saver
 from .saver import fetch_from_mirror as fetch_from_mirror
