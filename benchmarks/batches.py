@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from benchmarks.timing import medians
 from tfpipeline.batches.augmentation import parse_augmentation
-from tfpipeline.batches.dataset import training_batches
+from tfpipeline.batches.dataset import TrainingBatches
 from tfpipeline.images import shapes
 
 IMAGES, DISTINCT, BATCH, PIXELS = 10_000, 500, 256, 4
@@ -87,7 +87,7 @@ def main() -> None:
         change = parse_augmentation(f"flip,translate:{PIXELS}", IMAGES)
         stored = mapped(images, directory / "images.npy")
         readers = {
-            "images_per_second": reader(training_batches(stored, {"truth": truth}, BATCH, 0, 0, change)),
+            "images_per_second": reader(TrainingBatches(stored, {"truth": truth}, BATCH, 0, change).from_step(0)),
             "tfds_images_per_second": reader(tfds_batches(dataset_builder(images, truth, directory / "tfds"))),
         }
         seconds = medians(readers, REPEATS)

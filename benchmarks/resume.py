@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.timing import medians
 from tfpipeline.batches import order
-from tfpipeline.batches.dataset import training_batches
+from tfpipeline.batches.dataset import TrainingBatches
 
 IMAGES, BATCH, EPOCHS, REPEATS = 1_281_167, 256, 90, 7
 
@@ -21,7 +21,7 @@ def first_batch(images, truth, step):
     seeds = itertools.count()
 
     def take():
-        dataset = training_batches(images, {"truth": truth}, BATCH, next(seeds), step)
+        dataset = TrainingBatches(images, {"truth": truth}, BATCH, next(seeds)).from_step(step)
         next(iter(dataset))
 
     return take

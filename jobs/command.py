@@ -39,8 +39,10 @@ def _fields_for_tyro(info):
         if field.name not in parts:
             text = flags.help_of(field)
             default = tyro.MISSING if field.default is dataclasses.MISSING else field.default
-            if metavar := flags.metavar_of(field):
-                hint = typing.Annotated[hint, tyro.conf.arg(metavar=metavar)]
+            options: dict = {"metavar": metavar} if (metavar := flags.metavar_of(field)) else {}
+            if default is None or default is False:
+                options["help_behavior_hint"] = ""  # That it is off by default goes without saying.
+            hint = typing.Annotated[hint, tyro.conf.arg(**options)]
         fields.append(tyro.constructors.StructFieldSpec(field.name, hint, default, text))
     return tyro.constructors.StructConstructorSpec(info.type, tuple(fields))
 

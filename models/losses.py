@@ -1,7 +1,6 @@
-"""What a student's logits are held to: the teacher's stored answers, the truth, or a mix. A loss per sample, float32.
+"""What a student's logits are held to: the teacher's stored answers, or the truth. A loss per sample, float32.
 
-Every loss takes the logits (B, K) of any float type and a batch, a dict of tensors; what is built on another loss is
-called on that loss and gives the new one.
+Every loss takes the logits (B, K) of any float type and a batch, a dict of tensors; models/objective.py mixes them.
 """
 
 import math
@@ -95,35 +94,6 @@ def teacher_class(logits, batch, label_smoothing=0.0):
         The loss, float32 (B,).
     """
     return class_cross_entropy(tf.cast(logits, tf.float32), batch["top_k"][:, 0], label_smoothing)
-
-
-def with_truth(loss, truth_weight, label_smoothing=0.0):
-    """The loss (1 - w) loss + w hard labels; where the truth is unknown the second term is 0
-
-    Args:
-        loss: (logits, batch) -> (B,), by the teacher.
-        truth_weight: w, in 0..1.
-        label_smoothing: of the hard labels.
-
-    Raises:
-        ValueError: w is out of range.
-    """
-    if not 0 <= truth_weight <= 1:
-        raise ValueError(f"truth_weight must be in 0..1, got {truth_weight!r}")
-
-    def mixed(logits, batch):
-        return (1 - truth_weight) * loss(logits, batch) + truth_weight * hard_labels(logits, batch, label_smoothing)
-
-    return mixed
-
-
-def weighted(loss):
-    """The loss of each sample times its weight, "weight" float32 (B,) of the batch; see models/sample_weights.py
-
-    Args:
-        loss: (logits, batch) -> (B,).
-    """
-    return lambda logits, batch: batch["weight"] * loss(logits, batch)
 
 
 def _times_log(probs, log_probs):

@@ -1,7 +1,10 @@
-from . import data as data
-from .data import answers_to_images as answers_to_images
-from .data import hash_of_names as hash_of_names
-from .data import truth_in_classes_of as truth_in_classes_of
-from .task import build_task as build_task
-from .task import check_snapshot as check_snapshot
-from .task import open_validation as open_validation
+from .config import Config as Config
+from .data import LabeledImages as LabeledImages
+from .finished import config_of as config_of
+from .finished import load_model as load_model
+from .finished import read_answers as read_answers
+from .finished import read_classes as read_classes
+from .session import train as train
+from .sweep import command_line_of as command_line_of
+from .sweep import read_sweep as read_sweep
+from .task import open_data as open_data

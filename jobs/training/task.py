@@ -1,233 +1,187 @@
-"""The task of jobs.train: what its flags make of images, labels, network, optimizer and loss."""
+"""The task of jobs.train: what its flags make of images, labels, network, optimizer and objective."""
 
-import dataclasses
 import functools
 import importlib.util
 import os
 import pathlib
 import platform
 
+import keras
 import numpy as np
+import tensorflow as tf
 
-from jobs.image_flags import open_images
-from jobs.training import data as training_data
-from jobs.training.data import first_images, hash_of, targets_of, tell_tail, validation_data, weights_of
-from tfpipeline.batches import loss_of_pairs, order, parse_augmentation, parse_mixing, replays
-from tfpipeline.system import FlagError, UserError
-from tfpipeline.training import answer_images, evaluation, run_directory
-from tfpipeline.training.distributed import ALONE
-
-# Where the run is and how it is told: nothing of this changes a bit of the result. What is read counts by its hash.
-NOT_THE_EXPERIMENT = frozenset(
-    [
-        *("images", "split", "truth", "limit", "size", "skip_broken", "archives", "data_dir", "cache", "labels"),
-        *("validation_images", "validation_split", "validation_truth", "validation_labels", "validation_limit"),
-        *("run", "resume", "quiet", "save_every", "mirror", "tensorboard", "profile", "strategy"),
-    ]
+from jobs.training.config import Config, ValidationFlags
+from jobs.training.data import LabeledImages, hash_of, label_held_out, label_images
+from jobs.training.objective import build_targets
+from jobs.training.optimizer import LENGTHLESS_SCHEDULES, build_optimizer
+from models import networks
+from models.losses import distillation
+from models.objective import Objective
+from tfpipeline.batches import BatchFlags, TrainingBatches, parse_augmentation, parse_mixing, replays
+from tfpipeline.images import ImageFlags, open_images
+from tfpipeline.system import Console, FlagError, UserError, flags
+from tfpipeline.training import (
+    Divergence,
+    EpochFlags,
+    ProfileSteps,
+    SavingFlags,
+    Task,
+    check_same_experiment,
+    checkpoint,
+    measure,
+    predict_images,
 )
+from tfpipeline.training.distributed import ALONE, Workers
 
-LENGTHLESS_SCHEDULES = ("constant", "restarts", "cyclical")  # Their first epochs do not depend on how many there are.
 
-
-def build_task(config, replicas: int, console, workers=ALONE):
-    """The network, its data and its optimizer, all seeded: a tfpipeline.training.trainer.Task.
+def build_task(config: Config, replicas: int, console: Console, workers: Workers = ALONE) -> Task:
+    """The network, its data and its optimizer, all seeded.
 
     Args:
-        config: a jobs.train.Config.
+        config: the flags.
         replicas: how many devices share each batch.
         console: where notes go.
-        workers: the processes that train together, a tfpipeline.training.distributed.workers.Workers; this one gets its part of each batch.
+        workers: the processes that train together; this one gets its part of each batch.
 
     Raises:
         UserError: a flag does not go with another or with what is read.
     """
-    from models import networks
-    from tfpipeline.batches import training_batches
-    from tfpipeline.training import Task
-
-    store = open_images(config, console)
-    changes = config.augment if config.overfit is None else "none"
-    data = training_data.training_data(store, config.labels, console, replays(changes))
-    if config.overfit is None:
-        validation = open_validation(config, data, console)
-    else:
-        validation = data = first_images(data, config.overfit)
-    check_goes_together(config, validation)
-    targets = targets_of(data, config.truth_weight)
-    tell_tail(targets, data.classes, config.temperature, console)
-    targets |= weights_of(targets, config.confidence_threshold, config.class_balance, console)
-    change = None if changes == "none" else parse_augmentation(changes, len(data.images), data.views)
-    mix = None if config.overfit is not None else parse_mixing(config.mix)
-    batch_size = config.batch_size if config.overfit is None else min(config.batch_size, config.overfit)
-    if batch_size % replicas:
-        raise FlagError(f"--batch-size {batch_size} cannot be shared evenly by {replicas} devices")
-    steps_per_epoch = order.steps_per_epoch(batch_size, len(data.images))
-    options = networks.parse_options(config.network, config.network_options)
-    model = networks.build(config.network, data.images.shape[1:], data.classes, **options)
-    experiment = experiment_of(config, data, validation) | {"replicas": replicas}
+    data, validation = open_data(config, console)
+    check_goes_together(config, data, validation)
+    batches = build_batches(config.batches, data, build_targets(data, config.objective, console), workers)
+    if batches.batch_size % replicas:
+        raise FlagError(f"--batch-size {batches.batch_size} cannot be shared evenly by {replicas} devices")
+    options = networks.parse_options(config.network.network, config.network.network_options)
+    model = networks.build(config.network.network, data.images.shape[1:], data.classes, **options)
     return Task(
         model=model,
-        optimizer=build_optimizer(config, learning_rate(config, steps_per_epoch)),
-        loss=with_penalty(build_loss(config) if mix is None else loss_of_pairs(build_loss(config)), model, config),
-        batches_from=lambda step: training_batches(
-            data.images,
-            targets,
-            batch_size,
-            config.seed,
-            step,
-            change,
-            mix,
-            views=max(len(data.views), 1),
-            worker=workers.number,
-            workers=workers.count,
-        ),
-        steps_per_epoch=steps_per_epoch,
-        epochs=config.epochs,
+        optimizer=build_optimizer(config.optimizer, config.epochs.epochs, batches.steps_per_epoch),
+        loss=Objective(config.objective, model),
+        batches_from=batches.from_step,
+        steps_per_epoch=batches.steps_per_epoch,
+        epochs=config.epochs.epochs,
         evaluate=None if validation is None else functools.partial(evaluate, model, validation),
-        callbacks=build_callbacks(config, workers.is_chief),
-        monitor=config.monitor if config.best else None,
-        experiment=experiment,
+        callbacks=build_callbacks(config.epochs, config.saving, workers.is_chief),
+        monitor=config.epochs.monitor if config.epochs.best else None,
+        experiment=experiment_of(config, data, validation) | {"replicas": replicas},
         machine=machine() | {"workers": workers.count},
     )
 
 
-def open_validation(config, data, console):
-    """The held-out images, or None."""
-    split = config.validation_split or ("valid" if (config.validation_images or config.images) == "shapes" else None)
-    if split is None and config.validation_images is None:
+def open_data(config: Config, console: Console) -> tuple[LabeledImages, LabeledImages | None]:
+    """(the images to learn from, the held-out ones or None).
+
+    Raises:
+        UserError: they cannot be read, or do not go together.
+    """
+    store = open_images(config.images, console)
+    if config.batches.overfit is not None:
+        first = label_images(store, config.labels.labels, console)[: config.batches.overfit]
+        return first, first
+    data = label_images(store, config.labels.labels, console, replays(config.batches.augment))
+    return data, open_validation(config.validation, config.images, data, console)
+
+
+def open_validation(
+    validation: ValidationFlags, images: ImageFlags, data: LabeledImages, console: Console
+) -> LabeledImages | None:
+    """The held-out images, or None.
+
+    Args:
+        validation: which.
+        images: those that are trained on; what `validation` leaves open is as there.
+        data: what is learned from them.
+        console: where notes go.
+    """
+    spec = validation.validation_images or images.images
+    split = validation.validation_split or ("valid" if spec == "shapes" else None)
+    if split is None and validation.validation_images is None:
         console.say("nothing is validated: there is no --validation-split and no --validation-images")
         return None
-    same = config.validation_images is None
-    flags = dataclasses.replace(
-        config,
-        images=config.images if same else config.validation_images,
+    held_out = flags.change(
+        images,
+        images=spec,
         split=split or "valid",
-        truth=config.validation_truth,
-        limit=config.validation_limit,
+        truth=validation.validation_truth,
+        limit=validation.validation_limit,
     )
-    store = open_images(flags, console)
-    return validation_data(store, config.validation_labels, data, console)
+    return label_held_out(open_images(held_out, console), validation.validation_labels, data, console)
 
 
-def learning_rate(config, steps_per_epoch: int):
-    """The learning rate that the flags name: a number, or a function of the step."""
-    from models import schedules
+def build_batches(
+    batch_flags: BatchFlags, data: LabeledImages, targets: dict[str, np.ndarray], workers: Workers = ALONE
+) -> TrainingBatches:
+    """The batches of a training; to learn images by heart they are not changed.
 
-    steps = config.epochs * steps_per_epoch
-    warmup_steps = round(min(config.warmup_epochs, config.epochs / 5) * steps_per_epoch)
-    if config.schedule == "cosine":
-        return schedules.WarmupCosine(config.learning_rate, steps, warmup_steps)
-    if config.schedule == "triangular":
-        if steps < 2:
-            raise FlagError(f"--schedule triangular does not fit a training of {steps} step; give more --epochs")
-        return schedules.Triangular(config.learning_rate, steps, max(warmup_steps, 1))
-    if config.schedule == "restarts":
-        return schedules.CosineWithRestarts(config.learning_rate, steps_per_epoch)
-    if config.schedule == "cyclical":
-        return schedules.Cyclical(
-            config.lowest_learning_rate, config.learning_rate, config.cycle_steps, config.cycle_growth
-        )
-    return config.learning_rate
-
-
-def build_optimizer(config, schedule):
-    """The optimizer that the flags name."""
-    import keras
-
-    options = {"global_clipnorm": config.clip_norm}
-    if config.ema:
-        options |= {"use_ema": True, "ema_momentum": config.ema}
-    if config.optimizer == "sgd":
-        return keras.optimizers.SGD(schedule, momentum=config.momentum, nesterov=config.momentum > 0, **options)
-    if config.optimizer == "adam":
-        return keras.optimizers.Adam(schedule, **options)
-    return keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, **options)
+    Raises:
+        UserError: there are fewer images than a batch needs, or the changes are none.
+    """
+    by_heart, count = batch_flags.overfit is not None, len(data.images)
+    return TrainingBatches(
+        images=data.images,
+        targets=targets,
+        batch_size=min(batch_flags.batch_size, count) if by_heart else batch_flags.batch_size,
+        seed=batch_flags.seed,
+        augment=None if by_heart else parse_augmentation(batch_flags.augment, count),
+        mix=None if by_heart else parse_mixing(batch_flags.mix),
+        views=data.views,
+        part=(workers.number, workers.count),
+    )
 
 
-def with_penalty(loss, model, config):
-    """The loss of a sample plus --l2's penalty on the weights, which every sample then has."""
-    from models import schedules
-
-    if not config.l2:
-        return loss
-    return lambda logits, batch: loss(logits, batch) + schedules.l2_penalty(model, config.l2)
-
-
-def build_callbacks(config, is_chief: bool) -> list:
+def build_callbacks(epochs: EpochFlags, saving: SavingFlags, is_chief: bool) -> list[keras.callbacks.Callback]:
     """Keras's callbacks that the flags ask for; what only writes is left to the chief."""
-    import keras
-
-    callbacks, run = [], pathlib.Path(config.run)
-    if config.patience is not None:
-        mode = "min" if config.monitor == "loss" else "max"
-        callbacks.append(keras.callbacks.EarlyStopping(config.monitor, patience=config.patience, mode=mode))
-    if config.tensorboard and is_chief:
+    callbacks, run = [], pathlib.Path(saving.run)
+    if epochs.patience is not None:
+        mode = "min" if epochs.monitor == "loss" else "max"
+        callbacks.append(keras.callbacks.EarlyStopping(epochs.monitor, patience=epochs.patience, mode=mode))
+    if saving.tensorboard and is_chief:
         if importlib.util.find_spec("tensorboard") is None:
             raise UserError("--tensorboard needs a package: pip install -r requirements-extras.txt, or leave it out")
         callbacks.append(keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False))
-    if config.profile and is_chief:
-        from tfpipeline.training import ProfileSteps
-
+    if saving.profile and is_chief:
         callbacks.append(ProfileSteps(run / "profile"))
     return callbacks
 
 
-def check_goes_together(config, validation) -> None:
-    """Checks flags against each other.
+def check_goes_together(config: Config, data: LabeledImages, validation: LabeledImages | None) -> None:
+    """Checks flags against each other and against what is known of the images.
 
     Raises:
         FlagError: names the flags.
     """
-    watched = config.best or config.patience is not None
-    if watched and config.monitor == "validation_top1" and (validation is None or not (validation.truth >= 0).any()):
+    monitor, objective = config.epochs.monitor, config.objective
+    if config.epochs.is_watched and monitor == "validation_top1" and (validation is None or not validation.has_truth):
         raise FlagError("--monitor validation_top1: no truth of held-out images is known; give --validation-truth")
-    if watched and config.monitor == "agreement_top1" and (validation is None or validation.answers is None):
+    if config.epochs.is_watched and monitor == "agreement_top1" and (validation is None or validation.answers is None):
         raise FlagError("--monitor agreement_top1: there are no --validation-labels to agree with; give them")
-    if config.labels == "truth" and (config.targets == "hard" or config.confidence_threshold):
-        name = "--targets hard" if config.targets == "hard" else "--confidence-threshold"
+    if data.answers is None and (objective.targets == "hard" or objective.confidence_threshold):
+        name = "--targets hard" if objective.targets == "hard" else "--confidence-threshold"
         raise FlagError(f"{name} is about a teacher's answers, and --labels truth has none; leave one of them out")
-    if config.targets == "hard" and config.temperature != 1:
-        raise FlagError(f"--temperature {config.temperature} has no meaning with --targets hard; leave one of them out")
+    if objective.targets == "hard" and objective.temperature != 1:
+        raise FlagError(
+            f"--temperature {objective.temperature} has no meaning with --targets hard; leave one of them out"
+        )
 
 
-def build_loss(config):
-    """The loss of a sample, (logits, batch) -> (B,)."""
-    from models import losses
-
-    smoothing = config.label_smoothing
-    if config.labels == "truth":
-        loss = functools.partial(losses.hard_labels, label_smoothing=smoothing)
-    elif config.targets == "hard":
-        loss = functools.partial(losses.teacher_class, label_smoothing=smoothing)
-    else:
-        loss = functools.partial(losses.distillation, temperature=config.temperature)
-    if config.truth_weight and config.labels != "truth":
-        loss = losses.with_truth(loss, config.truth_weight, smoothing)
-    return losses.weighted(loss) if config.confidence_threshold or config.class_balance else loss
-
-
-def evaluate(model, validation) -> dict:
+def evaluate(model: keras.Model, validation: LabeledImages) -> dict[str, float | None]:
     """The figures of the student on held-out images, under the names of the history."""
-    from models.losses import distillation
-
-    answers = answer_images(model, validation.images, divergence=distillation, targets=validation.answers)
-    figures = evaluation.figures(answers, validation.truth, validation.teacher_top)
+    divergence = None if validation.answers is None else Divergence(distillation, validation.answers)
+    predictions = predict_images(model, validation.images, divergence=divergence)
+    figures = measure(predictions, validation.truth, validation.teacher_top)
     return {f"validation_{name}" if name in ("top1", "top5") else name: value for name, value in figures.items()}
 
 
-def experiment_of(config, data, validation) -> dict:
+def experiment_of(config: Config, data: LabeledImages, validation: LabeledImages | None) -> dict:
     """All that decides the result: the flags that do, and hashes of what is read."""
-    flags = {name: value for name, value in dataclasses.asdict(config).items() if name not in NOT_THE_EXPERIMENT}
-    learned_truth = {"truth": hash_of([data.truth])} if config.truth_weight else {}
+    learned_truth = {"truth": hash_of([data.truth])} if config.objective.truth_weight else {}
     nothing = dict.fromkeys(("validation_images", "validation_truth", "validation_labels"))
-    return flags | data.identity | learned_truth | (nothing if validation is None else validation.identity)
+    held_out = nothing if validation is None else validation.identity
+    return flags.experiment_of(config) | data.identity | learned_truth | held_out
 
 
 def machine() -> dict:
     """All that decides the rounding of sums."""
-    import keras
-    import tensorflow as tf
-
     return {
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
@@ -238,14 +192,20 @@ def machine() -> dict:
     }
 
 
-def check_snapshot(snapshot, task, config, console) -> None:
+def check_snapshot(snapshot: checkpoint.Snapshot, task: Task, schedule: str, console: Console) -> None:
     """Refuses to go on with another experiment; says what another machine means.
+
+    Args:
+        snapshot: where to go on.
+        task: what is asked for.
+        schedule: of the learning rate; some may go on for more epochs.
+        console: where notes go.
 
     Raises:
         UserError: what decides the result has changed; names it.
     """
-    may_change = ("epochs",) if config.schedule in LENGTHLESS_SCHEDULES else ()
-    run_directory.check_same_experiment(snapshot.config["experiment"], task.experiment, may_change)
+    may_change = ("epochs",) if schedule in LENGTHLESS_SCHEDULES else ()
+    check_same_experiment(snapshot.config["experiment"], task.experiment, may_change)
     saved = snapshot.config["machine"]
     changed = [
         f"{name} {saved.get(name)} is now {value}" for name, value in task.machine.items() if saved.get(name) != value

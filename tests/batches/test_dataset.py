@@ -5,7 +5,7 @@ import pytest
 
 from tfpipeline.batches import order
 from tfpipeline.batches.augmentation import parse_augmentation
-from tfpipeline.batches.dataset import evaluation_batches, training_batches
+from tfpipeline.batches.dataset import TrainingBatches
 from tfpipeline.system.errors import UserError
 
 COUNT, BATCH = 23, 5
@@ -18,8 +18,8 @@ TARGETS = {
 
 def training(first_step, steps, **options):
     options = {"seed": 3, "augment": parse_augmentation("flip,translate:2", COUNT), **options}
-    dataset = training_batches(IMAGES, TARGETS, BATCH, first_step=first_step, **options)
-    return list(dataset.take(steps).as_numpy_iterator())
+    batches = TrainingBatches(IMAGES, TARGETS, BATCH, **options)
+    return list(batches.from_step(first_step).take(steps).as_numpy_iterator())
 
 
 def assert_equal(left, right):
@@ -52,7 +52,7 @@ def test_batches_follow_the_order_and_join_targets_by_index():
 def test_augmentation_depends_on_epoch_and_image_not_on_the_batch_size():
     seen = {}
     for batch_size in (5, 7):
-        dataset = training_batches(IMAGES, {}, batch_size, 3, 0, parse_augmentation("flip,translate:2", COUNT))
+        dataset = TrainingBatches(IMAGES, {}, batch_size, 3, parse_augmentation("flip,translate:2", COUNT)).from_step(0)
         for batch in itertools.islice(dataset.as_numpy_iterator(), COUNT // batch_size):
             for index, image in zip(batch["index"], batch["images"], strict=True):
                 assert np.array_equal(seen.setdefault(index, image), image)
@@ -60,20 +60,13 @@ def test_augmentation_depends_on_epoch_and_image_not_on_the_batch_size():
 
 
 def test_shapes_are_static_and_types_are_those_of_the_arrays():
-    spec = training_batches(IMAGES, TARGETS, BATCH, 0, 0).element_spec
+    spec = TrainingBatches(IMAGES, TARGETS, BATCH, 0).from_step(0).element_spec
     assert {name: (tuple(part.shape), part.dtype.name) for name, part in spec.items()} == {
         "index": ((5,), "int64"),
         "images": ((5, 6, 8, 3), "uint8"),
         "truth": ((5,), "int32"),
         "log_probs": ((5, 4), "float32"),
     }
-
-
-def test_evaluation_sees_every_image_once_in_order():
-    seen = list(evaluation_batches(IMAGES, TARGETS, BATCH).as_numpy_iterator())
-    assert [len(batch["index"]) for batch in seen] == [5, 5, 5, 5, 3]
-    assert np.array_equal(np.concatenate([batch["images"] for batch in seen]), IMAGES)
-    assert np.array_equal(np.concatenate([batch["truth"] for batch in seen]), TARGETS["truth"])
 
 
 def test_the_last_step_of_a_million_images_costs_what_the_first_does(monkeypatch):
@@ -84,7 +77,7 @@ def test_the_last_step_of_a_million_images_costs_what_the_first_does(monkeypatch
     for step in (1, 90 * (count // 256) - 1):
         calls.clear()
         order._recent_permutation.cache_clear()
-        dataset = training_batches(images, {}, 256, seed=0, first_step=step)
+        dataset = TrainingBatches(images, {}, 256, seed=0).from_step(step)
         (batch,) = dataset.take(1).as_numpy_iterator()
         assert np.array_equal(batch["index"], order.indices_at(0, step, 256, count))
         # Of all the permutations up to here only the epoch's own is made; a batch that is prepared at the same time may
@@ -95,4 +88,4 @@ def test_the_last_step_of_a_million_images_costs_what_the_first_does(monkeypatch
 
 def test_too_large_a_batch_is_refused_at_once():
     with pytest.raises(UserError, match="batch size 24 does not fit 23 images"):
-        training_batches(IMAGES, TARGETS, 24, 0, 0)
+        TrainingBatches(IMAGES, TARGETS, 24, 0)

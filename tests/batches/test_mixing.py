@@ -3,11 +3,15 @@ import pytest
 import tensorflow as tf
 
 from models import losses
-from tfpipeline.batches.dataset import training_batches
-from tfpipeline.batches.mixing import OWN_WEIGHT, PARTNER, loss_of_pairs, parse_mixing, random_of_step
+from models.flags import ObjectiveFlags
+from models.objective import Objective
+from tfpipeline.batches.dataset import TrainingBatches
+from tfpipeline.batches.mixing import OWN_WEIGHT, PARTNER, parse_mixing, random_of_step
 from tfpipeline.system.errors import FlagError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 10, 12, 3), np.uint8)
+
+OBJECTIVE = Objective(ObjectiveFlags(), None)
 
 
 def mixed(spec, step=0):
@@ -40,7 +44,7 @@ def test_cutmix_pastes_one_window_and_counts_what_is_left():
 def test_batches_from_any_step_on_are_mixed_alike(spec):
     def training(first_step, steps):
         targets = {"truth": np.arange(30, dtype=np.int32)}
-        dataset = training_batches(IMAGES, targets, 7, 3, first_step, mix=parse_mixing(spec))
+        dataset = TrainingBatches(IMAGES, targets, 7, 3, mix=parse_mixing(spec)).from_step(first_step)
         return list(dataset.take(steps).as_numpy_iterator())
 
     whole = training(0, 9)
@@ -66,7 +70,7 @@ def test_the_gradient_is_that_of_the_mixed_answers():
     batch |= {OWN_WEIGHT: weight}
     mixture = answers(weight[:, None] * own + (1 - weight[:, None]) * other)
     gradients = []
-    for loss, known in ((loss_of_pairs(losses.distillation), batch), (losses.distillation, mixture)):
+    for loss, known in ((OBJECTIVE, batch), (losses.distillation, mixture)):
         with tf.GradientTape() as tape:
             total = tf.reduce_sum(loss(logits, {name: tf.constant(array) for name, array in known.items()}))
         gradients.append(tape.gradient(total, logits).numpy())
@@ -83,7 +87,7 @@ def test_each_of_a_pair_counts_by_its_own_weight():
         "partner_weight": [0.0, 1.0, 2.0],
     }
     batch = {name: tf.constant(values) for name, values in batch.items()} | {"own_weight": tf.constant([0.25, 0.5, 1])}
-    loss = loss_of_pairs(losses.weighted(losses.hard_labels))(logits, batch).numpy()
+    loss = OBJECTIVE(logits, batch).numpy()
     log_q = tf.nn.log_softmax(logits).numpy()
     expected = [0.25 * 2 * -log_q[0, 0], 0.5 * -log_q[1, 2], -log_q[2, 2]]
     np.testing.assert_allclose(loss, expected, rtol=1e-5)

@@ -14,6 +14,7 @@ from jobs import command, compare_interpolations
 from labeling.enlarging import comparison, interpolation
 from labeling.enlarging.expert import Expert
 from labeling.teachers.teacher import load_teacher
+from tests.support.images import store_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder
 from tests.support.tiny_teachers import MeanColors, save_hub_module
 from tfpipeline.system.errors import FlagError

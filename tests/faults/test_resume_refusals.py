@@ -11,9 +11,10 @@ import pytest
 
 from jobs import command, train
 from labeling.labels.spec import LabelSpec
-from labeling.labels.store import Labels, create_labels
+from labeling.labels.store import create_labels
 from tests.support.images import store_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder
+from tfpipeline.batches import Answers
 from tfpipeline.training import checkpoint, run_directory
 
 COUNT, HELD_OUT, TOP = 16, 8, 2
@@ -92,7 +93,7 @@ def written_labels(directory, store, names, views, answer):
     top = np.arange(len(store) * len(views)).reshape(len(store), len(views)) % 3
     probs = np.tile([0.5, 0.25], (*top.shape, 1))
     probs[3, 0, 0] += answer / 8
-    labels = Labels(
+    labels = Answers(
         np.stack([top, (top + 1) % 3], -1).astype(np.uint16),
         np.log(probs).astype(np.float16),
         np.log(1 - probs.sum(-1)).astype(np.float16),

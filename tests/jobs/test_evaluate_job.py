@@ -10,38 +10,45 @@ import pytest
 from PIL import Image
 
 from jobs import evaluate, report, train
+from jobs.reports import evaluation as reports
+from jobs.reports import run as run_report
+from jobs.training import finished
+from jobs.training.finished import Classes, config_of, load_model
 from tests.faults.test_resume_refusals import World
+from tests.support.images import store_of
 from tfpipeline import pictures
+from tfpipeline.batches import Answers
 from tfpipeline.system.console import SILENT
 from tfpipeline.system.errors import UserError
-from tfpipeline.training.evaluation import Answers
+from tfpipeline.system.flags import from_flat
+from tfpipeline.training import Predictions, run_directory
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """(config of a finished run on 48 shapes with the truth as labels, the figures of its training)."""
     directory = tmp_path_factory.mktemp("evaluate")
-    config = train.Config(
-        images="shapes",
-        limit=48,
-        size=16,
-        labels="truth",
-        run=str(directory / "run"),
-        cache=str(directory / "cache"),
-        network="conv_classifier",
-        network_options=("filters_per_layer=4", "hidden_dims=8"),
-        epochs=2,
-        batch_size=16,
-        validation_limit=30,
-        quiet=True,
-    )
-    return config, train.run(config)
+    values = {
+        "images": "shapes",
+        "limit": 48,
+        "size": 16,
+        "labels": "truth",
+        "run": str(directory / "run"),
+        "cache": str(directory / "cache"),
+        "network": "conv_classifier",
+        "network_options": ("filters_per_layer=4", "hidden_dims=8"),
+        "epochs": 2,
+        "batch_size": 16,
+        "validation_limit": 30,
+        "quiet": True,
+    }
+    return values, train.run(from_flat(train.Config, values))
 
 
 def evaluation_of(trained, **changes):
-    config, _ = trained
-    flags = {"images": "shapes", "split": "valid", "size": 16, "limit": 30, "cache": config.cache, "quiet": True}
-    return evaluate.run(evaluate.Config(run=config.run, **{**flags, **changes}))
+    values, _ = trained
+    flags = {"images": "shapes", "split": "valid", "size": 16, "limit": 30, "cache": values["cache"], "quiet": True}
+    return evaluate.run(from_flat(evaluate.Config, {"run": values["run"], **flags, **changes}))
 
 
 def test_evaluation_repeats_the_figures_of_the_last_epoch(trained, capsys):
@@ -64,18 +71,19 @@ def test_tables_and_pictures_are_written(trained, tmp_path):
     assert sum(int(row["right"]) for row in rows) == round(30 * figures["top1"])
 
 
-def answers_of(top):
-    return Answers(np.array(top)[:, None], np.linspace(0.9, 0.5, len(top), dtype=np.float32))
+def evaluated(top, truth, names, teacher=None):
+    probability = np.linspace(0.9, 0.5, len(top), dtype=np.float32)
+    return reports.Evaluated(Predictions(np.array(top)[:, None], probability), np.array(truth), teacher, names)
 
 
 def test_confusions_count_pairs_the_most_frequent_first():
-    row, column, images = evaluate.confusions(answers_of([1, 1, 0, 2, 1]), np.array([0, 1, 1, -1, 0]), 3)
+    row, column, images = reports.confusions(evaluated([1, 1, 0, 2, 1], [0, 1, 1, -1, 0], list("abc")))
     assert list(zip(row.tolist(), column.tolist(), images.tolist(), strict=True)) == [(0, 1, 2), (1, 0, 1), (1, 1, 1)]
 
 
 def test_the_table_counts_each_class_and_names_its_most_frequent_mistake(tmp_path):
     top, truth = [0, 1, 1, 2, 2, 0], np.array([0, 0, 0, 0, 2, -1])
-    evaluate.write_per_class(tmp_path / "table.csv", answers_of(top), truth, ["a", "b", "c"])
+    reports.write_per_class(tmp_path / "table.csv", evaluated(top, truth, list("abc")))
     assert (tmp_path / "table.csv").read_text().splitlines()[1:] == [
         "0,a,4,1,0.2500,b,2",
         "1,b,0,0,,,0",
@@ -88,7 +96,7 @@ def test_of_many_classes_the_most_frequent_confusions_are_shown(tmp_path, monkey
     monkeypatch.setattr(pictures, "save", lambda figure, _path: drawn.append(figure))
     truth = np.repeat([3, 5, 999], [4, 2, 1])
     names = [f"class {index}" for index in range(1000)]
-    evaluate.write_confusion(tmp_path, answers_of([7, 7, 7, 3, 5, 3, 7]), truth, names, "truth")
+    reports.write_confusion(tmp_path, evaluated([7, 7, 7, 3, 5, 3, 7], truth, names))
     (axis,) = drawn[0].axes
     assert axis.get_title().startswith("28.6% of 7 images are answered as the truth says")
     labels = [label.get_text() for label in axis.get_yticklabels()]
@@ -101,20 +109,19 @@ def test_mistakes_are_shown_with_the_truth_the_teacher_and_the_student(tmp_path,
     drawn = []
     monkeypatch.setattr(pictures, "save", lambda figure, _path: drawn.append(figure))
     images = np.zeros((3, 4, 4, 3), np.uint8)
-    teacher = {"top_k": np.array([[1], [0], [0]]), "log_probs": np.log([[0.75], [0.5], [0.25]])}
+    teacher = Answers(np.array([[1], [0], [0]]), np.log([[0.75], [0.5], [0.25]]), np.log([0.25, 0.5, 0.75]))
     for truth, expected in (
         ([0, 0, 1], ["ant\nT 75% bee\nS 90% bee", "bee\nT 25% ant\nS 50% ant"]),
         ([-1, -1, -1], ["T 50% ant\nS 70% bee"]),
     ):
-        answers = answers_of([1, 0 if truth[0] == 0 else 1, 0])
-        evaluate.write_mistakes(tmp_path, images, answers, np.array(truth), teacher, ["ant", "bee"])
+        top = [1, 0 if truth[0] == 0 else 1, 0]
+        reports.write_mistakes(tmp_path, images, evaluated(top, truth, ["ant", "bee"], teacher))
         assert [axis.texts[0].get_text() for axis in drawn.pop().axes if axis.texts] == expected
 
 
 def test_the_report_is_one_page_with_its_pictures_inside(trained):
-    config, _ = trained
     evaluation_of(trained)
-    figures = report.run(report.Config(run=config.run, quiet=True))
+    figures = report.run(report.Config(run=trained[0]["run"], quiet=True))
     page = pathlib.Path(figures["html"]).read_text()
     assert page.count('src="data:image/png;base64,') == 4
     assert "http" not in page
@@ -127,9 +134,10 @@ def test_the_report_names_the_classes_as_the_labels_do(tmp_path):
     world = World(names=("c", "a", "b")).build(tmp_path)
     flags = {name.replace("-", "_"): value for name, value in world.items()}
     flags |= {"run": str(tmp_path), "cache": str(tmp_path / "cache"), "augment": "replay"}
-    sample, names = report.sample_images(flags, SILENT)
-    assert names == ["c", "a", "b"] and len(sample.images) == report.SAMPLES
-    assert [names[index] for index in dict.fromkeys(sample.truth[:12].tolist())] == ["a", "b", "c"]
+    run_directory.write_config(tmp_path, {"flags": flags})
+    sample = run_report.draw_sample(config_of(flags), tmp_path, SILENT)
+    assert sample.names == ["c", "a", "b"] and len(sample.images.images) == run_report.SAMPLES
+    assert [sample.names[index] for index in dict.fromkeys(sample.images.truth[:12].tolist())] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +148,7 @@ def test_a_run_without_a_whole_network_is_refused(tmp_path, broken, message):
     if broken == "damaged":
         (tmp_path / "model.keras").write_bytes(b"PK no archive")
     with pytest.raises(UserError, match=message):
-        evaluate.load_model(tmp_path)
+        load_model(tmp_path)
 
 
 def test_a_report_needs_a_finished_epoch(tmp_path):
@@ -149,25 +157,23 @@ def test_a_report_needs_a_finished_epoch(tmp_path):
 
 
 def test_labels_of_another_number_of_classes_are_refused(tmp_path, monkeypatch):
-    from labeling.labels import store as label_store
-
     stored = SimpleNamespace(spec=SimpleNamespace(classes=1000))
-    monkeypatch.setattr(label_store, "open_labels", lambda _directory: stored)
+    monkeypatch.setattr(finished, "open_labels", lambda _directory: stored)
     with pytest.raises(UserError, match="--labels theirs count 1,000 classes, the network 12; give labels"):
-        evaluate.teacher_answers("theirs", None, 12, None)
+        finished.read_answers("theirs", None, 12, None)
 
 
 def test_a_truth_that_counts_other_classes_is_refused_unless_names_tell_how_they_belong_together():
     store = SimpleNamespace(classes=[("b", "bolt"), ("a", "arrow")], truth=np.array([0, 1, -1], np.int32))
     with pytest.raises(UserError, match="the truth counts 2 classes, the network 3; give the --labels"):
-        evaluate.truth_of(store, None, 3, SILENT)
+        Classes(3).truth_of(store, SILENT)
     spec = SimpleNamespace(class_names=("arrow", "circle", "bolt"), classes=3)
-    np.testing.assert_array_equal(evaluate.truth_of(store, spec, 3, SILENT), [2, 0, -1])
-    assert evaluate.class_names(store, 3, spec) == ["arrow", "circle", "bolt"]
+    np.testing.assert_array_equal(Classes(3, spec).truth_of(store, SILENT), [2, 0, -1])
+    assert Classes(3, spec).names(store) == ["arrow", "circle", "bolt"]
 
 
 def test_a_truth_in_another_order_than_the_learned_one_is_refused(trained, tmp_path):
-    classes = evaluate.open_images(trained[0], SILENT).classes
+    classes = store_of("shapes", limit=48, size=16, cache=trained[0]["cache"]).classes
     paths = pictures_of(tmp_path / "images", 4)
 
     def evaluated(names):

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from jobs import command, train
-from jobs.train import Config
+from jobs.training import Config
 from tests.jobs.test_train_job import argv_of, figures_of, run_job
 from tests.support.processes import finished
 from tfpipeline.system.errors import UserError

@@ -8,6 +8,7 @@ import pytest
 from jobs import command, train
 from tests.support.processes import Child, finished
 from tfpipeline.system.errors import FlagError, UserError
+from tfpipeline.system.flags import from_flat
 from tfpipeline.training import checkpoint, run_directory
 
 FLAGS = {
@@ -145,7 +146,8 @@ def refusals(cases, directory):
 )
 def test_a_flag_out_of_its_range_is_refused_before_anything_is_written(tmp_path, change, text):
     with pytest.raises(FlagError, match=text):
-        train.run(train.Config(**{"images": "shapes", "labels": "truth", "run": str(tmp_path / "run"), **change}))
+        values = {"images": "shapes", "labels": "truth", "run": str(tmp_path / "run"), **change}
+        train.run(from_flat(train.Config, values))
     assert not (tmp_path / "run").exists()
 
 

@@ -6,10 +6,12 @@ import types
 import numpy as np
 import pytest
 
-from jobs.training import data as training_data
-from jobs.training.data import targets_of, tell_tail, validation_data, weights_of
+from jobs.training.data import LabeledImages, TrueClasses, label_held_out, label_images
+from jobs.training.objective import build_targets
 from labeling.labels.spec import LabelSpec
-from labeling.labels.store import Labels, create_labels
+from labeling.labels.store import create_labels
+from models.flags import ObjectiveFlags
+from tfpipeline.batches import Answers
 from tfpipeline.system.console import SILENT
 from tfpipeline.system.errors import FlagError, UserError
 
@@ -57,13 +59,20 @@ def labels(directory, **changes):
         stored.write_shard(
             first,
             last,
-            Labels(
+            Answers(
                 np.stack([top, (top + 1) % K], -1).astype(np.uint16),
                 np.log(np.tile(probs, (n, 1, 1))).astype(np.float16),
                 np.log(np.tile(probs[:, 1], (n, 1))).astype(np.float16),
             ),
         )
     return str(directory)
+
+
+def truth_alone(truth):
+    """Images that are learned by their truth."""
+    truth = np.array(truth, np.int32)
+    images = np.zeros((len(truth), 8, 8, 3), np.uint8)
+    return LabeledImages(images, K, truth, None, {}, TrueClasses(NAMES, K))
 
 
 class Heard:
@@ -77,9 +86,9 @@ class Heard:
 
 
 def test_answers_are_joined_by_index_in_the_types_of_the_loss(tmp_path):
-    data = training_data.training_data(store(), labels(tmp_path), SILENT)
+    data = label_images(store(), labels(tmp_path), SILENT)
     assert data.teacher_top.tolist() == [0, 1, 2, 3, 0, 1]
-    described = {name: (array.shape, array.dtype.name) for name, array in data.answers.items()}
+    described = {name: (array.shape, array.dtype.name) for name, array in data.answers.arrays().items()}
     assert described == {
         "top_k": ((COUNT, TOP), "int32"),
         "log_probs": ((COUNT, TOP), "float32"),
@@ -90,10 +99,10 @@ def test_answers_are_joined_by_index_in_the_types_of_the_loss(tmp_path):
 
 def test_replayed_views_have_a_row_each_and_whole_images_the_answer_to_identity(tmp_path):
     stored = labels(tmp_path, views=("flip", "identity", "crop:0:0:5"))
-    data = training_data.training_data(store(), stored, SILENT, replay=True)
-    assert data.views == ("flip", "identity", "crop:0:0:5")
+    data = label_images(store(), stored, SILENT, replay=True)
+    assert tuple(map(str, data.views)) == ("flip", "identity", "crop:0:0:5")
     assert data.teacher_top.tolist() == [1, 2, 3, 0, 1, 2], "identity is the second view"
-    targets = targets_of(data, 0.5)
+    targets = build_targets(data, ObjectiveFlags(truth_weight=0.5), SILENT)
     assert targets["top_k"][:, 0].tolist() == [(i + v) % K for i in range(COUNT) for v in range(3)]
     assert targets["log_tail"].shape == (COUNT * 3,)
     assert targets["truth"].tolist() == np.repeat([0, 1, 2, 3, 0, 1], 3).tolist()
@@ -111,52 +120,52 @@ def test_replayed_views_have_a_row_each_and_whole_images_the_answer_to_identity(
 )
 def test_without_replay_whole_images_are_learned_and_other_views_are_told(tmp_path, views, learned, said):
     heard = Heard()
-    data = training_data.training_data(store(), labels(tmp_path, views=views), heard)
+    data = label_images(store(), labels(tmp_path, views=views), heard)
     assert data.teacher_top.tolist() == [(i + learned) % K for i in range(COUNT)]
-    assert data.views == () and targets_of(data, 0)["top_k"].shape == (COUNT, TOP)
+    assert data.views == () and build_targets(data, ObjectiveFlags(), SILENT)["top_k"].shape == (COUNT, TOP)
     assert data.identity["views"] == (views[learned],)
     assert len(heard.lines) == (said is not None) and (said or "") in "".join(heard.lines)
 
 
 def test_other_views_and_replay_have_another_identity(tmp_path):
     stored = labels(tmp_path / "two", views=("identity", "flip"))
-    plain = training_data.training_data(store(), stored, SILENT).identity
-    replayed = training_data.training_data(store(), stored, SILENT, replay=True).identity
+    plain = label_images(store(), stored, SILENT).identity
+    replayed = label_images(store(), stored, SILENT, replay=True).identity
     assert {name for name in plain if plain[name] != replayed[name]} == {"views", "labels"}
     renamed = labels(tmp_path / "renamed", views=("flip", "identity"))
-    renamed = training_data.training_data(store(), renamed, SILENT, replay=True).identity
+    renamed = label_images(store(), renamed, SILENT, replay=True).identity
     assert {name for name in replayed if replayed[name] != renamed[name]} == {"views"}
 
 
 def test_validation_measures_against_the_answers_to_whole_images(tmp_path):
     stored = labels(tmp_path, views=("flip", "identity"))
-    training = training_data.training_data(store(), stored, SILENT, replay=True)
-    held_out = validation_data(store(), stored, training, SILENT)
+    training = label_images(store(), stored, SILENT, replay=True)
+    held_out = label_held_out(store(), stored, training, SILENT)
     assert held_out.teacher_top.tolist() == [1, 2, 3, 0, 1, 2]
 
 
 def test_weights_go_by_the_answer_to_each_view_or_by_the_truth(tmp_path):
     heard = Heard()
-    data = training_data.training_data(store(), labels(tmp_path, views=("identity", "flip")), SILENT, replay=True)
-    targets = targets_of(data, 0)
-    assert weights_of(targets, 0.0, 0.0, heard) == {} and not heard.lines
-    weights = weights_of(targets, 0.6, 0.0, heard)["weight"]
+    data = label_images(store(), labels(tmp_path, views=("identity", "flip")), SILENT, replay=True)
+    assert "weight" not in build_targets(data, ObjectiveFlags(), heard) and not heard.lines
+    weights = build_targets(data, ObjectiveFlags(confidence_threshold=0.6), heard)["weight"]
     assert weights.tolist() == [0, 2] * COUNT, "the teacher is sure of the mirror images alone"
     assert heard.lines == ["6 of 12 labels count in the loss, with weights from 2 to 2, 1 in the mean"]
-    truth = weights_of({"truth": np.array([0, 0, 1], np.int32)}, 0.0, 1.0, heard)["weight"]
-    np.testing.assert_allclose(truth, [0.75, 0.75, 1.5])
+    truth = truth_alone([0, 0, 1])
+    weights = build_targets(truth, ObjectiveFlags(class_balance=1.0), heard)["weight"]
+    np.testing.assert_allclose(weights, [0.75, 0.75, 1.5])
     with pytest.raises(FlagError, match=r"--confidence-threshold 0.7: no sample has .* 0.625; give a lower one"):
-        weights_of(targets, 0.7, 0.0, heard)
+        build_targets(data, ObjectiveFlags(confidence_threshold=0.7), heard)
 
 
 def test_it_is_told_what_a_temperature_gives_to_classes_that_the_labels_do_not_tell_apart(tmp_path):
     heard = Heard()
-    targets = targets_of(training_data.training_data(store(), labels(tmp_path), SILENT), 0)
+    data = label_images(store(), labels(tmp_path), SILENT)
     for classes, temperature in ((K, 1.0), (K, 0.5), (TOP, 2.0)):
-        tell_tail(targets, classes, temperature, heard)
-    tell_tail({"truth": np.zeros(COUNT, np.int32)}, K, 2.0, heard)
+        build_targets(dataclasses.replace(data, classes=classes), ObjectiveFlags(temperature=temperature), heard)
+    build_targets(truth_alone([0] * COUNT), ObjectiveFlags(temperature=2.0), heard)
     assert not heard.lines, "up to temperature 1 they get no more, and where all classes are stored there are none"
-    tell_tail(targets, K, 2.0, heard)
+    build_targets(data, ObjectiveFlags(temperature=2.0), heard)
     roots = np.sqrt([0.5, 0.25, 0.125, 0.125])  # p^(1/T) of the whole answer: half of it, a quarter, and the tail
     share = 100 * roots[2:].sum() / roots.sum()
     told = f"--temperature 2 gives {share:.1f} % of the teacher's answers, instead of 25.0 %, to the classes"
@@ -164,70 +173,67 @@ def test_it_is_told_what_a_temperature_gives_to_classes_that_the_labels_do_not_t
 
 
 def test_the_truth_is_counted_as_the_teacher_counts(tmp_path):
-    data = training_data.training_data(store(names=NAMES[::-1]), labels(tmp_path), SILENT)
+    data = label_images(store(names=NAMES[::-1]), labels(tmp_path), SILENT)
     assert data.truth.tolist() == [3, 2, 1, 0, 3, 2]
 
 
 def test_other_labels_and_another_class_order_have_another_identity(tmp_path):
-    first = training_data.training_data(store(), labels(tmp_path / "first"), SILENT).identity
-    again = training_data.training_data(store(), labels(tmp_path / "again"), SILENT).identity
-    other_order = training_data.training_data(store(), labels(tmp_path / "o", class_names=NAMES[::-1]), SILENT).identity
-    truth = training_data.training_data(store(), "truth", SILENT).identity
+    first = label_images(store(), labels(tmp_path / "first"), SILENT).identity
+    again = label_images(store(), labels(tmp_path / "again"), SILENT).identity
+    other_order = label_images(store(), labels(tmp_path / "o", class_names=NAMES[::-1]), SILENT).identity
+    truth = label_images(store(), "truth", SILENT).identity
     assert first == again
     assert {name for name in first if first[name] != other_order[name]} == {"class_order"}
     assert first["labels"] != truth["labels"]
-    assert (
-        training_data.training_data(store(names=NAMES[::-1]), "truth", SILENT).identity["class_order"]
-        != (truth["class_order"])
-    )
+    assert label_images(store(names=NAMES[::-1]), "truth", SILENT).identity["class_order"] != (truth["class_order"])
 
 
 def test_the_order_of_images_is_part_of_the_labels_identity():
-    one = training_data.training_data(store(truth=(0, 1, 2, 3, 0, 1)), "truth", SILENT).identity
-    other = training_data.training_data(store(truth=(1, 0, 2, 3, 0, 1)), "truth", SILENT).identity
+    one = label_images(store(truth=(0, 1, 2, 3, 0, 1)), "truth", SILENT).identity
+    other = label_images(store(truth=(1, 0, 2, 3, 0, 1)), "truth", SILENT).identity
     assert {name for name in one if one[name] != other[name]} == {"labels"}
 
 
 def test_unknown_truth_is_no_label():
     with pytest.raises(UserError, match="--labels truth: the truth of 1 of 6 images is not known"):
-        training_data.training_data(store(truth=(0, 1, 2, 3, 0, -1)), "truth", SILENT)
+        label_images(store(truth=(0, 1, 2, 3, 0, -1)), "truth", SILENT)
 
 
 def test_truth_gets_no_weight_where_it_is_unknown(tmp_path):
-    data = training_data.training_data(store(truth=(-1,) * COUNT), labels(tmp_path), SILENT)
-    assert set(targets_of(data, 0.0)) == {"top_k", "log_probs", "log_tail"}
+    data = label_images(store(truth=(-1,) * COUNT), labels(tmp_path), SILENT)
+    assert set(build_targets(data, ObjectiveFlags(), SILENT)) == {"top_k", "log_probs", "log_tail"}
     with pytest.raises(FlagError, match=r"--truth-weight 0.5: no truth is known"):
-        targets_of(data, 0.5)
+        build_targets(data, ObjectiveFlags(truth_weight=0.5), SILENT)
 
 
 def test_validation_of_another_size_or_teacher_is_refused(tmp_path):
-    training = training_data.training_data(store(), labels(tmp_path / "train"), SILENT)
+    training = label_images(store(), labels(tmp_path / "train"), SILENT)
     with pytest.raises(UserError, match="the validation images are 9x9, those to train on 8x8; give --size"):
-        validation_data(store(size=9), None, training, SILENT)
+        label_held_out(store(size=9), None, training, SILENT)
     other = labels(tmp_path / "other", classes=K + 1, class_names=())
     with pytest.raises(UserError, match="count 5 classes, those to learn from 4; label both with one teacher"):
-        validation_data(store(), other, training, SILENT)
+        label_held_out(store(), other, training, SILENT)
 
 
 def test_validation_without_labels_takes_the_truth_in_the_students_classes(tmp_path):
-    training = training_data.training_data(store(), labels(tmp_path), SILENT)
-    held_out = validation_data(store(names=NAMES[::-1]), None, training, SILENT)
+    training = label_images(store(), labels(tmp_path), SILENT)
+    held_out = label_held_out(store(names=NAMES[::-1]), None, training, SILENT)
     assert held_out.truth.tolist() == [3, 2, 1, 0, 3, 2] and held_out.teacher_top is None
 
 
 def test_validation_truth_is_joined_by_the_names_of_the_classes(tmp_path):
-    training = training_data.training_data(store(), "truth", SILENT)
+    training = label_images(store(), "truth", SILENT)
     held_out = store(names=("a", "c"), truth=(0, 1, 1, 0, -1, 0))
-    assert validation_data(held_out, None, training, SILENT).truth.tolist() == [0, 2, 2, 0, -1, 0]
+    assert label_held_out(held_out, None, training, SILENT).truth.tolist() == [0, 2, 2, 0, -1, 0]
     unnamed = store(names=(), truth=(0, 1, 1, 0, -1, 0))
-    assert validation_data(unnamed, None, training, SILENT).truth.tolist() == [0, 1, 1, 0, -1, 0]
+    assert label_held_out(unnamed, None, training, SILENT).truth.tolist() == [0, 1, 1, 0, -1, 0]
 
 
 @pytest.mark.parametrize("learned", ["labels", "truth"])
 def test_validation_labels_in_another_order_of_the_classes_are_refused(tmp_path, learned):
     own = labels(tmp_path / "own")
-    training = training_data.training_data(store(), own if learned == "labels" else "truth", SILENT)
-    assert validation_data(store(), own, training, SILENT).teacher_top.tolist() == [0, 1, 2, 3, 0, 1]
+    training = label_images(store(), own if learned == "labels" else "truth", SILENT)
+    assert label_held_out(store(), own, training, SILENT).teacher_top.tolist() == [0, 1, 2, 3, 0, 1]
     other = labels(tmp_path / "other", class_names=NAMES[::-1])
     with pytest.raises(UserError, match=r"count other classes, or in another order, than --labels; label both"):
-        validation_data(store(), other, training, SILENT)
+        label_held_out(store(), other, training, SILENT)

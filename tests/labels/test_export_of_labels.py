@@ -12,6 +12,7 @@ from jobs import command, export
 from labeling.labels import export as label_export
 from labeling.labels.spec import LabelSpec
 from labeling.labels.store import Labels, LabelStore, create_labels
+from tests.support.images import store_of
 from tfpipeline.system.errors import FlagError, UserError
 from tfpipeline.system.files import new_directory
 

@@ -13,6 +13,7 @@ from jobs import command, export, train
 from models import export as model_export
 from models import networks
 from tfpipeline.system.errors import UserError
+from tfpipeline.system.flags import flat, from_flat
 
 IMAGES = 40
 
@@ -31,8 +32,8 @@ def write_run(directory, model, cache):
         if "moving" in variable.path:
             variable.assign(np.random.default_rng(0).uniform(0.5, 1.5, variable.shape))
     model.save(directory / "model.keras")
-    config = train.Config(images="shapes", limit=IMAGES, cache=str(cache), labels="truth", run=str(directory))
-    flags = vars(config)
+    flags = {"images": "shapes", "limit": IMAGES, "cache": str(cache), "labels": "truth", "run": str(directory)}
+    flags = flat(from_flat(train.Config, flags))
     (directory / "config.json").write_text(json.dumps({"flags": flags}))
     return directory
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from models import networks
 from models.losses import distillation
 from tfpipeline.batches.augmentation import parse_augmentation
-from tfpipeline.batches.dataset import training_batches
+from tfpipeline.batches.dataset import TrainingBatches
 
 COUNT, BATCH, CLASSES, STEPS = 24, 8, 5, 4
 RANDOM = np.random.default_rng(0)
@@ -29,7 +29,7 @@ def network():
 
 
 def training(targets):
-    return training_batches(IMAGES, targets, BATCH, 0, 0, parse_augmentation("flip,translate:1", COUNT))
+    return TrainingBatches(IMAGES, targets, BATCH, 0, parse_augmentation("flip,translate:1", COUNT)).from_step(0)
 
 
 class Student(keras.Model):

@@ -6,7 +6,10 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.losses import distillation, hard_labels, teacher_class, tempered_answer, weighted, with_truth
+from models.flags import ObjectiveFlags
+from models.losses import distillation, hard_labels, teacher_class, tempered_answer
+from models.objective import Objective
+from tfpipeline.system import FlagError
 
 BOUNDED = settings(max_examples=30, deadline=None, derandomize=True)
 
@@ -125,9 +128,10 @@ def test_the_mix_weighs_both_and_unknown_truth_adds_nothing():
     z = tf.constant(random.normal(size=(3, 5)), tf.float32)
     hard = hard_labels(z, batch, 0.1).numpy()
     assert hard[1] == 0
-    for loss in (distillation, teacher_class):
-        mix = with_truth(loss, 0.25, label_smoothing=0.1)(z, batch)
-        np.testing.assert_allclose(mix, 0.75 * loss(z, batch).numpy() + 0.25 * hard, rtol=1e-6)
+    for targets, by_teacher in (("soft", distillation(z, batch)), ("hard", teacher_class(z, batch, 0.1))):
+        flags = ObjectiveFlags(targets=targets, truth_weight=0.25, label_smoothing=0.1)
+        expected = 0.75 * by_teacher.numpy() + 0.25 * hard
+        np.testing.assert_allclose(Objective(flags, None)(z, batch), expected, rtol=1e-6)
 
 
 def test_the_teachers_first_class_is_learned_as_the_truth_is():
@@ -146,7 +150,7 @@ def test_a_weight_scales_loss_and_gradient_and_0_leaves_none():
     batch["weight"] = tf.constant([2.0, 0.0, 0.5])
     z = tf.constant(random.normal(size=(3, 5)), tf.float32)
     results = []
-    for loss in (distillation, weighted(distillation)):
+    for loss in (distillation, Objective(ObjectiveFlags(), None)):
         with tf.GradientTape() as tape:
             tape.watch(z)
             value = loss(z, batch)
@@ -163,7 +167,7 @@ def test_every_loss_is_float32_per_sample_for_bfloat16_logits():
     batch["truth"] = tf.constant([4, -1, 0])
     z = tf.cast(random.normal(size=(3, 5)), tf.bfloat16)
     batch["weight"] = tf.constant([1.0, 2.0, 0.0])
-    for loss in (distillation, hard_labels, teacher_class, with_truth(distillation, 0.5), weighted(distillation)):
+    for loss in (distillation, hard_labels, teacher_class, Objective(ObjectiveFlags(truth_weight=0.5), None)):
         loss = loss(z, batch)
         assert (loss.dtype, loss.shape) == (tf.float32, (3,))
 
@@ -173,7 +177,7 @@ def test_values_out_of_range_are_refused():
     batch["truth"] = tf.constant([0, 1])
     with pytest.raises(ValueError, match="temperature must be above 0, got 0"):
         distillation(tf.zeros((2, 4)), batch, 0)
-    with pytest.raises(ValueError, match=r"truth_weight must be in 0..1, got 1.5"):
-        with_truth(distillation, 1.5)
+    with pytest.raises(FlagError, match=r"--truth-weight is 1.5; it must be in 0..1"):
+        ObjectiveFlags(truth_weight=1.5)
     with pytest.raises(ValueError, match="4 class indices were given for logits of 3 classes"):
         distillation(tf.zeros((2, 3)), batch)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from jobs import command
 from tfpipeline.batches.augmentation import parse_augmentation
-from tfpipeline.batches.dataset import training_batches
+from tfpipeline.batches.dataset import TrainingBatches
 from tfpipeline.training import run_directory
 from tfpipeline.training.saver import SaveEvery, Saver
 from tfpipeline.training.trainer import Task, Trainer
@@ -61,9 +61,9 @@ def task(epochs=3, learning_rate=0.01, loss=cross_entropy, callbacks=(), **optio
         model=network,
         optimizer=keras.optimizers.AdamW(learning_rate, use_ema=True, ema_momentum=0.9),
         loss=loss,
-        batches_from=lambda step: training_batches(
-            IMAGES, {"truth": TRUTH}, BATCH, 5, step, parse_augmentation("flip,translate:1", COUNT)
-        ),
+        batches_from=TrainingBatches(
+            IMAGES, {"truth": TRUTH}, BATCH, 5, parse_augmentation("flip,translate:1", COUNT)
+        ).from_step,
         steps_per_epoch=STEPS_PER_EPOCH,
         epochs=epochs,
         evaluate=evaluate,
@@ -86,7 +86,7 @@ def trainer(directory, save_steps=1, most_steps_per_call=4, **options):
 def train(directory, save_steps=1, resume=True, most_steps_per_call=4, **options):
     """Trains to the end or to a signal; the trainer."""
     directory = pathlib.Path(directory)
-    with run_directory.locked(directory):
+    with run_directory.lock_run(directory):
         snapshot = run_directory.newest_snapshot(directory, resume, print)
         ready = trainer(directory, save_steps, most_steps_per_call, **options)
         ready.run(snapshot)
@@ -147,7 +147,7 @@ def train_and_be_stopped_twice(directory, log, epochs, step):
 
 def hold_lock(directory):
     """Holds the lock of a run directory until it is killed."""
-    with run_directory.locked(pathlib.Path(directory)):
+    with run_directory.lock_run(pathlib.Path(directory)):
         (pathlib.Path(directory) / "held").touch()
         signal.pause()
 

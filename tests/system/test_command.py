@@ -8,19 +8,32 @@ import signal
 import pytest
 
 from jobs import command
+from tfpipeline.system import flags
 from tfpipeline.system.errors import FlagError, Stopped, UserError
+from tfpipeline.system.flags import Flags, Range, flag, part, required
 from tfpipeline.system.signals import StopRequest
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Counting(Flags):
+    """What is counted."""
+
+    count: int = flag(3, "how many", within=Range(at_least=1, below=10), experiment=True)
+    limit: int | None = flag(None, "at most so many", metavar="N", within=Range(above=0))
+    views: tuple[str, ...] = flag((), "a view; may be repeated")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Flags):
     """Adds things up."""
 
-    out: str = command.required("where to")
-    count: int = command.flag(3, "how many")
-    limit: int | None = command.flag(None, "at most so many")
-    views: tuple[str, ...] = command.flag((), "a view; may be repeated")
-    quiet: bool = command.flag(False, "no progress")
+    out: str = required("where to")
+    counting: Counting = part(Counting)
+    quiet: bool = flag(False, "no progress")
+
+
+def config(out, quiet=False, **counting):
+    return Config(out=out, counting=Counting(**counting), quiet=quiet)
 
 
 def ends(run, capsys, *flags):
@@ -31,8 +44,8 @@ def ends(run, capsys, *flags):
 
 def test_flags_become_a_config():
     flags = ["--out", "x", "--limit", "5", "--views", "a", "--views", "b", "--quiet"]
-    assert command.parse(Config, flags, "prog", "example") == Config("x", 3, 5, ("a", "b"), True)
-    assert command.parse(Config, ["--out", "x"], "prog", "example") == Config("x")
+    assert command.parse(Config, flags, "prog", "example") == config("x", True, limit=5, views=("a", "b"))
+    assert command.parse(Config, ["--out", "x"], "prog", "example") == config("x")
 
 
 def test_help_shows_defaults_and_the_example(capsys):
@@ -43,7 +56,7 @@ def test_help_shows_defaults_and_the_example(capsys):
 
 
 def run_sum(config):
-    return {"sum": config.count, "out": config.out, "top1": None}
+    return {"sum": config.counting.count, "out": config.out, "top1": None}
 
 
 def test_the_last_line_is_json(capsys):
@@ -54,7 +67,34 @@ def test_the_last_line_is_json(capsys):
 def test_wrong_flag_exits_with_2(capsys):
     code, out, err = ends(run_sum, capsys, "--out", "x", "--count", "many")
     assert (code, out) == (2, "")
-    assert "--count" in err and "many" in err
+    assert "--count" in err and "many" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--out", "x", "--cuont", "3"], "adds: there is no flag --cuont; did you mean --count?"),
+        (["--out", "x", "--zzz=3"], "there is no flag --zzz; python -m jobs.test_command --help lists those"),
+        (["--out", "x", "--limit", "0"], "--limit is 0; it must be above 0"),
+        (["--out", "x", "--count", "10"], "--count is 10; it must be at least 1 and below 10"),
+        (["--count", "4"], "Missing from python -m jobs.test_command: --out"),
+    ],
+)
+def test_wrong_flags_are_one_line_that_says_what_to_do(capsys, flags, text):
+    code, out, err = ends(run_sum, capsys, *flags)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert text.removeprefix("adds: ") in err
+
+
+def test_a_config_is_flat_outside_and_nested_inside():
+    nested = config("x", limit=5, views=("a",))
+    values = {"out": "x", "count": 3, "limit": 5, "views": ("a",), "quiet": False}
+    assert flags.flat(nested) == values
+    assert flags.from_flat(Config, json.loads(json.dumps(values))) == nested
+    assert flags.change(nested, limit=7, quiet=True) == config("x", True, limit=7, views=("a",))
+    assert flags.experiment_of(nested) == {"count": 3}
+    with pytest.raises(TypeError, match="Config has no flag size"):
+        flags.from_flat(Config, values | {"size": 3})
 
 
 @pytest.mark.parametrize(

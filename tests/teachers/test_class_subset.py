@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from jobs import command, evaluate, label_imagenet64, train
-from jobs.training.data import validation_data
+from jobs.training.data import label_held_out
 from labeling.enlarging.expert import Expert
 from labeling.labels import quality
 from labeling.labels.spec import LabelSpec, count_alike
@@ -21,6 +21,7 @@ from tests.support.tiny_teachers import log_softmax, mean_color_logits, pictures
 from tfpipeline.images.npz_source import resized_order
 from tfpipeline.system.console import SILENT
 from tfpipeline.system.errors import FlagError, UserError
+from tfpipeline.system.flags import from_flat
 
 WNIDS = sorted(resized_order())
 
@@ -232,33 +233,39 @@ def place(tmp_path_factory):
     for split in ("train", "valid"):
         label_imagenet64.run(labels_config(place, split, place / split))
     figures = train.run(
-        train.Config(
-            images="shapes",
-            limit=96,
-            cache=str(place / "cache"),
-            labels=str(place / "train"),
-            quiet=True,
-            validation_limit=96,
-            validation_labels=str(place / "valid"),
-            run=str(place / "run"),
-            epochs=1,
-            batch_size=32,
-            network="patchify_net",
+        from_flat(
+            train.Config,
+            {
+                "images": "shapes",
+                "limit": 96,
+                "cache": str(place / "cache"),
+                "labels": str(place / "train"),
+                "quiet": True,
+                "validation_limit": 96,
+                "validation_labels": str(place / "valid"),
+                "run": str(place / "run"),
+                "epochs": 1,
+                "batch_size": 32,
+                "network": "patchify_net",
+            },
         )
     )
     return place, figures
 
 
 def labels_config(place, split, out, classes="classes.txt"):
-    return label_imagenet64.Config(
-        images="shapes",
-        split=split,
-        limit=96,
-        cache=str(place / "cache"),
-        teacher=("bundled",),
-        out=str(out),
-        classes=str(place / classes),
-        quiet=True,
+    return from_flat(
+        label_imagenet64.Config,
+        {
+            "images": "shapes",
+            "split": split,
+            "limit": 96,
+            "cache": str(place / "cache"),
+            "teacher": ("bundled",),
+            "out": str(out),
+            "classes": str(place / classes),
+            "quiet": True,
+        },
     )
 
 
@@ -274,14 +281,17 @@ def test_labels_over_a_subset_are_learned_and_measured_in_its_positions(place):
     assert labels.spec.subset == (7, 2, 4) and labels.spec.subset_of == 12
     assert expected > 0.8  # The bundled teacher knows shapes.
     evaluated = evaluate.run(
-        evaluate.Config(
-            run=str(place / "run"),
-            images="shapes",
-            split="valid",
-            limit=96,
-            cache=str(place / "cache"),
-            labels=str(place / "valid"),
-            quiet=True,
+        from_flat(
+            evaluate.Config,
+            {
+                "run": str(place / "run"),
+                "images": "shapes",
+                "split": "valid",
+                "limit": 96,
+                "cache": str(place / "cache"),
+                "labels": str(place / "valid"),
+                "quiet": True,
+            },
         )
     )
     assert evaluated["teacher_top1"] == pytest.approx(expected)
@@ -300,7 +310,7 @@ def test_labels_over_another_subset_are_refused(place):
     training = types.SimpleNamespace(classes=3, images=np.zeros((1, 64, 64, 3), np.uint8), counting=counting)
     store = store_of("shapes", split="valid", limit=96, cache=place / "cache")
     with pytest.raises(UserError, match=r"count other classes, or in another order, than --labels; .*same --classes"):
-        validation_data(store, str(place / "other"), training, SILENT)
+        label_held_out(store, str(place / "other"), training, SILENT)
     flags = {"images": "shapes", "split": "valid", "limit": 96, "cache": str(place / "cache"), "quiet": True}
     with pytest.raises(UserError, match=r"--labels .*other count other classes, or in another order, than .*train"):
-        evaluate.run(evaluate.Config(run=str(place / "run"), labels=str(place / "other"), **flags))
+        evaluate.run(from_flat(evaluate.Config, {"run": str(place / "run"), "labels": str(place / "other"), **flags}))

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from models.losses import distillation
-from tfpipeline.training.evaluation import Answers, answer_images, figures
+from tfpipeline.batches import Answers
+from tfpipeline.training.evaluation import Divergence, Predictions, measure, predict_images
 
 
 class Reads(keras.Layer):
@@ -20,7 +21,7 @@ def test_answers_keep_every_image_in_order():
     images = rng.permuted(np.tile(np.arange(0, 70, 10, dtype=np.uint8), (11, 1)), axis=1)[:, None, :, None]
     images = np.repeat(images, 3, axis=3)
     inputs = keras.Input((1, 7, 3))
-    answers = answer_images(keras.Model(inputs, Reads()(inputs)), images, batch_size=4)
+    answers = predict_images(keras.Model(inputs, Reads()(inputs)), images, batch_size=4)
     logits = images[:, 0, :, 0].astype(float)
     np.testing.assert_array_equal(answers.top, np.argsort(-logits, axis=1)[:, :5])
     softmax = np.exp(logits - logits.max(1, keepdims=True))
@@ -31,7 +32,7 @@ def test_a_flip_averages_the_log_probabilities_of_both_sides():
     images = np.zeros((1, 1, 3, 3), np.uint8)
     images[0, 0, :, 0] = [4, 0, 2]
     inputs = keras.Input((1, 3, 3))
-    answers = answer_images(keras.Model(inputs, Reads()(inputs)), images, flip=True)
+    answers = predict_images(keras.Model(inputs, Reads()(inputs)), images, flip=True)
     mean = np.array([3.0, 0.0, 3.0])
     np.testing.assert_allclose(answers.probability, [np.exp(3) / np.exp(mean).sum()], rtol=1e-5)
 
@@ -49,18 +50,18 @@ def test_the_graph_is_built_once_for_a_model_and_follows_its_weights():
 
     inputs, layer = keras.Input((1, 3, 3)), Adds()
     model, images = keras.Model(inputs, layer(inputs)), np.zeros((2, 1, 3, 3), np.uint8)
-    answer_images(model, images)
+    predict_images(model, images)
     traced = Adds.traced
     layer.bias.assign([0.0, 5.0, 0.0])
-    assert answer_images(model, images).top[:, 0].tolist() == [1, 1]
+    assert predict_images(model, images).top[:, 0].tolist() == [1, 1]
     assert Adds.traced == traced
 
 
 def test_figures_count_what_a_person_would():
     top = np.array([[0, 1], [1, 0], [2, 0], [0, 2]])
-    answers = Answers(top, np.ones(4))
+    answers = Predictions(top, np.ones(4))
     truth, teacher = np.array([0, 0, 2, -1]), np.array([0, 1, 1, 2])
-    assert figures(answers, truth, teacher) == pytest.approx(
+    assert measure(answers, truth, teacher) == pytest.approx(
         {
             "top1": 2 / 3,
             "top5": 3 / 3,
@@ -85,19 +86,15 @@ def test_the_divergence_is_that_from_the_stored_answers_with_their_tail_spread_e
     with np.errstate(divide="ignore"):
         log_tail = np.log(tail)
     classes = np.array([rng.permutation(7) for _ in range(11)])
-    targets = {
-        "top_k": classes[:, :k].astype(np.int32),
-        "log_probs": np.log(p[:, :k]).astype(np.float32),
-        "log_tail": log_tail.astype(np.float32),
-    }
+    teacher = Answers(classes[:, :k], np.log(p[:, :k]), log_tail).for_loss()
     inputs = keras.Input((1, 7, 3))
     model = keras.Model(inputs, Reads()(inputs))
-    answers = answer_images(model, images, batch_size=4, divergence=distillation, targets=targets)
+    answers = predict_images(model, images, batch_size=4, divergence=Divergence(distillation, teacher))
     expected = (p * (np.log(p) - np.log(np.take_along_axis(q, classes, 1)))).sum(1)
     np.testing.assert_allclose(answers.divergence, expected, rtol=1e-4, atol=1e-6)
-    assert figures(answers, np.full(11, -1))["kl_nats"] == pytest.approx(expected.mean(), rel=1e-5)
+    assert measure(answers, np.full(11, -1))["kl_nats"] == pytest.approx(expected.mean(), rel=1e-5)
 
 
 def test_what_is_not_known_is_none():
-    answers = Answers(np.array([[0, 1]]), np.ones(1))
-    assert set(figures(answers, np.array([-1])).values()) == {None}
+    answers = Predictions(np.array([[0, 1]]), np.ones(1))
+    assert set(measure(answers, np.array([-1])).values()) == {None}

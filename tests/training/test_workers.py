@@ -10,10 +10,12 @@ import pytest
 
 from jobs import train
 from tfpipeline.system.errors import FlagError, Stopped, UserError
+from tfpipeline.system.flags import from_flat
 from tfpipeline.training import checkpoint
 from tfpipeline.training.distributed.cluster import Cluster, read_cluster
 from tfpipeline.training.distributed.rendezvous import meet
 from tfpipeline.training.distributed.workers import ALONE, Gone
+from tfpipeline.training.run_directory import broadcast_snapshot
 
 ADDRESSES = ["10.0.0.1:2222", "10.0.0.2:2222", "10.0.0.3:2223"]
 
@@ -49,7 +51,8 @@ def test_the_cluster_is_that_of_tf_config():
 )
 def test_a_wrong_tf_config_is_refused_with_an_example_before_anything_else(monkeypatch, tmp_path, text, problem):
     monkeypatch.setenv("TF_CONFIG", text)
-    config = train.Config(images="shapes", labels="truth", run=str(tmp_path / "run"), strategy="multi_worker")
+    values = {"images": "shapes", "labels": "truth", "run": str(tmp_path / "run"), "strategy": "multi_worker"}
+    config = from_flat(train.Config, values)
     with pytest.raises(FlagError, match=f'{problem}.*"index": 0') as refusal:
         train.run(config)
     assert refusal.value.exit_code == 2 and not (tmp_path / "run").exists()
@@ -79,7 +82,7 @@ def together(clusters, work, seconds=60):
 def test_all_know_what_each_gave_and_what_the_chief_decided():
     def work(workers):
         given = workers.exchange({"number": workers.number, "pair": (0.1, None)})
-        return given, workers.of_chief(workers.number + 7), workers.is_chief
+        return given, workers.broadcast(workers.number + 7), workers.is_chief
 
     given = [{"number": number, "pair": [0.1, None]} for number in range(3)]
     assert together(clusters(3), work) == [(given, 7, number == 0) for number in range(3)]
@@ -88,7 +91,7 @@ def test_all_know_what_each_gave_and_what_the_chief_decided():
 def test_a_process_on_its_own_agrees_with_itself():
     with ALONE as workers:
         assert workers.is_chief and workers.count == 1
-        assert workers.exchange((1, 2)) == [[1, 2]] and workers.snapshot_of_chief(None) is None
+        assert workers.exchange((1, 2)) == [[1, 2]] and broadcast_snapshot(workers, None) is None
 
 
 def test_all_have_the_chiefs_snapshot(tmp_path):
@@ -96,12 +99,12 @@ def test_all_have_the_chiefs_snapshot(tmp_path):
     path = checkpoint.save(tmp_path, 12, arrays, {"experiment": {}}, {"history": [0.1]})
 
     def work(workers):
-        return workers.snapshot_of_chief(checkpoint.load(path) if workers.is_chief else None)
+        return broadcast_snapshot(workers, checkpoint.load(path) if workers.is_chief else None)
 
     for snapshot in together(clusters(3), work):
         assert (snapshot.step, snapshot.path, snapshot.state) == (12, path, {"history": [0.1]})
         assert checkpoint.sha256_of_arrays(snapshot.arrays) == checkpoint.sha256_of_arrays(arrays)
-    assert together(clusters(2), lambda workers: workers.snapshot_of_chief(None)) == [None, None]
+    assert together(clusters(2), lambda workers: broadcast_snapshot(workers, None)) == [None, None]
 
 
 def test_another_experiment_is_refused_by_name_in_every_worker():
@@ -192,10 +195,10 @@ def test_who_does_not_belong_is_told_so_and_the_others_still_meet():
             visitor.sendall(b"GET / HTTP/1.1\r\n\r\n")
             assert visitor.recv(1) == b""
         with meet(worker, 60) as workers:
-            return workers.of_chief(None)
+            return workers.broadcast(None)
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        met = pool.submit(lambda: together([chief], lambda workers: workers.of_chief("hello"))[0])
+        met = pool.submit(lambda: together([chief], lambda workers: workers.broadcast("hello"))[0])
         assert pool.submit(come).result() == "hello" and met.result() == "hello"
 
 

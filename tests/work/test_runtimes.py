@@ -17,6 +17,7 @@ from labeling.labels.store import create_labels, open_labels
 from labeling.teachers.teacher import load_teacher
 from labeling.work import runtime_choice, runtimes
 from labeling.work.answerer import Answerer
+from tests.support.images import store_of
 from tests.support.processes import Child
 from tests.support.tiny_teachers import save_hub_module
 from tfpipeline.system.errors import UserError

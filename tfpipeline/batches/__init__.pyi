@@ -4,7 +4,9 @@ from .answers import Answers as Answers
 from .answers import concatenate as concatenate
 from .augmentation import parse_augmentation as parse_augmentation
 from .augmentation import replays as replays
-from .dataset import training_batches as training_batches
+from .dataset import TrainingBatches as TrainingBatches
 from .flags import BatchFlags as BatchFlags
-from .mixing import loss_of_pairs as loss_of_pairs
+from .mixing import OWN_WEIGHT as OWN_WEIGHT
 from .mixing import parse_mixing as parse_mixing
+from .mixing import partners_of as partners_of
+from .replay import views_to_replay as views_to_replay

@@ -9,18 +9,18 @@ Every augmentation is a function (images, seed, counters) -> images:
 so that batches from any step on can be replayed, in any order and with any batch size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from tfpipeline.batches.counter_random import integers, uniform
-from tfpipeline.batches.replay import replay
+from tfpipeline.batches.replay import REPLAY
 from tfpipeline.system import FlagError
 
 Augmentation = Callable[[np.ndarray, int, np.ndarray], np.ndarray]
 
 GRAY = 128
-REPLAY = "replay"
+NONE = "none"
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -28,7 +28,7 @@ def flip() -> Augmentation:
     """Mirrors half of the samples left to right."""
 
     def augmented(images, seed, counters):
-        return _mirrored(images, uniform(seed, counters, "flip") < 0.5)
+        return _mirror(images, uniform(seed, counters, "flip") < 0.5)
 
     return augmented
 
@@ -45,7 +45,7 @@ def alternate(count: int) -> Augmentation:
 
     def augmented(images, seed, counters):
         epochs, indices = np.divmod(counters, count)
-        return _mirrored(images, (uniform(seed, indices, "alternate") < 0.5) ^ (epochs % 2 == 1))
+        return _mirror(images, (uniform(seed, indices, "alternate") < 0.5) ^ (epochs % 2 == 1))
 
     return augmented
 
@@ -127,7 +127,7 @@ def rotate(degrees: int) -> Augmentation:
     def augmented(images, seed, counters):
         angles = np.deg2rad(degrees * (2 * uniform(seed, counters, "rotate") - 1))
         cosines, sines = np.cos(angles), np.sin(angles)
-        return _warped(images, np.stack([cosines, -sines, sines, cosines], -1).reshape(-1, 2, 2), 0.0)
+        return _warp(images, np.stack([cosines, -sines, sines, cosines], -1).reshape(-1, 2, 2), 0.0)
 
     return augmented
 
@@ -145,7 +145,7 @@ def crop(percent: int) -> Augmentation:
         sides = (percent + (100 - percent) * uniform(seed, counters, "crop side")) / 100
         places = np.stack([uniform(seed, counters, f"crop {axis}") - 0.5 for axis in ("columns", "rows")], -1)
         room = (1 - sides)[:, None] * (width, height)
-        return _warped(images, sides[:, None, None] * np.eye(2), places * room)
+        return _warp(images, sides[:, None, None] * np.eye(2), places * room)
 
     return augmented
 
@@ -161,20 +161,21 @@ AUGMENTATIONS = {
 }
 
 
-def parse_augmentation(text: str, count: int, views: Sequence[str] = ()) -> Augmentation:
+def parse_augmentation(text: str, count: int) -> Augmentation | None:
     """The augmentation that a flag describes, such as "flip,translate:4": from left to right, each with its number.
 
     Args:
-        text: the value of the flag; with "replay" as its first part, the views of the teacher come before all else.
+        text: the value of the flag; "none" or nothing for no augmentation. The teacher's views, which may come first,
+            are no augmentation: see `replays`.
         count: number of images in the training set.
-        views: names of the views that the teacher answered, for replay.
 
     Raises:
-        FlagError: a name is unknown, or its number is missing, superfluous or no number; or there is nothing to replay.
+        FlagError: a name is unknown, or its number is missing, superfluous or no number.
     """
+    if text == NONE:
+        return None
     parts = [part for part in text.split(",") if part]
-    chain = [_replay(views)] if replays(text) else []
-    chain += [_parse_one(part, count) for part in parts[len(chain) :]]
+    chain = [_parse_one(part, count) for part in parts[replays(text) :]]
 
     def augmented(images, seed, counters):
         for augmentation in chain:
@@ -187,19 +188,6 @@ def parse_augmentation(text: str, count: int, views: Sequence[str] = ()) -> Augm
 def replays(text: str) -> bool:
     """Whether the augmentation that a flag describes begins with the teacher's views."""
     return text.split(",")[0] == REPLAY
-
-
-def _replay(views):
-    if not views:
-        raise FlagError(
-            f"--augment {REPLAY}: there are no answers to views; give --labels that jobs.label_imagenet64 made"
-        )
-    if joined := [view for view in views if "+" in view]:
-        raise FlagError(
-            f"--augment {REPLAY}: the labels hold only the mean of the answers to {joined[0].replace('+', ' and ')}; "
-            "label with --keep-views, or leave it out"
-        )
-    return replay(views)
 
 
 def _parse_one(part, count):
@@ -216,7 +204,7 @@ def _parse_one(part, count):
         raise FlagError(f"--augment {part}: {error}; write for example flip,translate:4") from error
 
 
-def _warped(images, matrices, shifts):
+def _warp(images, matrices, shifts):
     """y[p] = x[A (p - center) + center + shift], bilinear; TensorFlow's transform does a whole batch at once.
 
     Args:
@@ -253,7 +241,7 @@ def _check(fits, problem):
         raise ValueError(problem)
 
 
-def _mirrored(images, chosen):
+def _mirror(images, chosen):
     """A copy of images with the chosen samples mirrored left to right."""
     mirrored = np.array(images, order="C")
     pixels = mirrored.view(f"V{images.shape[-1]}")  # Whole pixels move twice as fast as single bytes.

@@ -9,6 +9,7 @@ A mixing is a function (images, random) -> (images, partner, own_weight):
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +18,15 @@ from tfpipeline.system import FlagError
 PARTNER = "partner_"
 OWN_WEIGHT = "own_weight"
 
+Mixing = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray, np.ndarray]]
+
 
 def random_of_step(seed: int, step: int) -> np.random.Generator:
     """The generator of a step; another part of Philox's sequence than the one that orders the images."""
     return np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, 1]))
 
 
-def mixup(alpha: float) -> Callable:
+def mixup(alpha: float) -> Mixing:
     """Weighted means of two images, the weight from Beta(alpha, alpha) (Zhang et al. 2018)
 
         y = w x + (1 - w) x[partner]
@@ -42,7 +45,7 @@ def mixup(alpha: float) -> Callable:
     return mixed
 
 
-def cutmix(alpha: float) -> Callable:
+def cutmix(alpha: float) -> Mixing:
     """A window of another image in each; the weight is the share of pixels that are left (Yun et al. 2019)
 
     The window has the image's aspect, the area 1 - w with w from Beta(alpha, alpha) and its center anywhere; what
@@ -69,7 +72,7 @@ def cutmix(alpha: float) -> Callable:
 MIXINGS = {"mixup": mixup, "cutmix": cutmix}
 
 
-def parse_mixing(text: str) -> Callable | None:
+def parse_mixing(text: str) -> Mixing | None:
     """The mixing that a flag describes, such as "mixup:0.2"; None for "none".
 
     Raises:
@@ -84,21 +87,9 @@ def parse_mixing(text: str) -> Callable | None:
         raise FlagError(f"--mix {text}: write none, mixup:ALPHA or cutmix:ALPHA, ALPHA above 0") from error
 
 
-def loss_of_pairs(loss: Callable) -> Callable:
-    """The loss of mixed images: own_weight times that by their own targets, the rest by their partners'.
-
-    The divergence to a mixture of two answers differs from it by a constant alone, so the gradients are the same.
-
-    Args:
-        loss: (logits, batch) -> (B,).
-    """
-
-    def of_pairs(logits, batch):
-        partners = {name.removeprefix(PARTNER): array for name, array in batch.items() if name.startswith(PARTNER)}
-        weight = batch[OWN_WEIGHT]
-        return weight * loss(logits, batch) + (1 - weight) * loss(logits, partners)
-
-    return of_pairs
+def partners_of(batch: dict[str, Any]) -> dict[str, Any]:
+    """What a mixed batch knows of the partners, by the names that its own targets have."""
+    return {name.removeprefix(PARTNER): array for name, array in batch.items() if name.startswith(PARTNER)}
 
 
 def _interval(center, side, length):

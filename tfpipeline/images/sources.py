@@ -40,7 +40,8 @@ def open_source(flags: ImageFlags) -> Source:
     """The images that the flags name.
 
     Args:
-        flags: `images` is `shapes`, `folder:DIR`, `archive:FILE`, `npz:FILE_OR_DIR` or the name of a TensorFlow dataset.
+        flags: `images` is `shapes`, `folder:DIR`, `archive:FILE`, `npz:FILE_OR_DIR` or the name of a TensorFlow
+            dataset.
 
     Raises:
         UserError: the images are not there or not readable.

@@ -6,7 +6,6 @@ fields of a config differ.
 """
 
 import dataclasses
-import types
 import typing
 from collections.abc import Iterator
 
@@ -160,7 +159,7 @@ def _take(kind, left):
     parts = parts_of(kind)
     values = {name: _take(part, left) for name, part in parts.items()}
     for field in dataclasses.fields(kind):
-        if field.name in left:
+        if field.name in left and field.name not in parts:
             value = left.pop(field.name)
             values[field.name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)
@@ -175,18 +174,3 @@ def experiment_of(config: Flags) -> dict[str, typing.Any]:
     """The values of the flags that decide the result of a training, by name."""
     decisive = {field.name for field in fields_of(type(config)) if field.metadata[_EXPERIMENT]}
     return {name: value for name, value in flat(config).items() if name in decisive}
-
-
-def is_repeated(hint: typing.Any) -> bool:
-    """Whether a type is that of a flag that may be repeated, `tuple[T, ...]`."""
-    return typing.get_origin(hint) is tuple
-
-
-def is_switch(hint: typing.Any) -> bool:
-    """Whether a type is that of a flag without a value."""
-    return hint is bool
-
-
-def is_optional(hint: typing.Any) -> bool:
-    """Whether a type is `T | None`."""
-    return isinstance(hint, types.UnionType) and types.NoneType in typing.get_args(hint)

@@ -78,14 +78,27 @@ def load(path: pathlib.Path) -> Snapshot:
     Raises:
         DamagedCheckpoint: the file is not what was written, or holds Python objects, which are never unpickled.
     """
-    match = _NAME.fullmatch(path.name)
-    if not match:
+    if not _NAME.fullmatch(path.name):
         raise DamagedCheckpoint("the name is not step-NUMBER-HASH.npz")
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DamagedCheckpoint(f"it cannot be read: {error.strerror}") from error
-    if hashlib.sha256(content).hexdigest()[:16] != match[2]:
+    return verify(path, content)
+
+
+def verify(path: pathlib.Path, content: bytes) -> Snapshot:
+    """The snapshot that is the content of a file, which need not lie on this machine.
+
+    Args:
+        path: of the file; its name carries the step and the hash.
+        content: its bytes.
+
+    Raises:
+        DamagedCheckpoint: as `load`.
+    """
+    match = _NAME.fullmatch(path.name)
+    if match is None or hashlib.sha256(content).hexdigest()[:16] != match[2]:
         raise DamagedCheckpoint(f"its {len(content):,} bytes do not have the hash in its name")
     try:
         step, arrays, state, config = _decode(content)

@@ -1,4 +1,4 @@
-"""What a trained network answers on images, and how good that is against the truth and against its teacher."""
+"""How good a student is, against the truth and against its teacher."""
 
 import dataclasses
 import functools
@@ -6,14 +6,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfpipeline.system import SILENT
+from tfpipeline.batches import Answers
+from tfpipeline.system import SILENT, Console
 
 TOP = 5
 
 
-@dataclasses.dataclass(frozen=True)
-class Answers:
-    """A network's answers on N images.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """A network's answers to N images.
 
     Attributes:
         top: int32 (N, min(5, K)), the most probable classes, the best first.
@@ -26,15 +27,27 @@ class Answers:
     divergence: np.ndarray | None = None
 
 
-def answer_images(
+@dataclasses.dataclass(frozen=True, eq=False)
+class Divergence:
+    """How far a network's answers are from a teacher's.
+
+    Attributes:
+        function: (log-probabilities (B, K), the arrays of `answers` for a batch, by name) -> (B,), in nats.
+        answers: the teacher's to each image, leading axes (N,), in the types of the loss.
+    """
+
+    function: Callable
+    answers: Answers
+
+
+def predict_images(
     model,
-    images,
+    images: np.ndarray,
     batch_size: int = 250,
     flip: bool = False,
-    console=SILENT,
-    divergence: Callable | None = None,
-    targets: dict[str, np.ndarray] | None = None,
-) -> Answers:
+    console: Console = SILENT,
+    divergence: Divergence | None = None,
+) -> Predictions:
     """The network's answers, in the order of the images; nothing is dropped.
 
     Args:
@@ -43,31 +56,30 @@ def answer_images(
         batch_size: images at a time.
         flip: also ask about the mirrored image, and average the two log-probabilities (test-time augmentation).
         console: where progress goes.
-        divergence: (log-probabilities (B, K), targets of a batch) -> (B,), in nats; not asked without targets.
-        targets: what the divergence is measured from, arrays (N, ...) by name; or None.
+        divergence: what else to measure, or None.
     """
     import tensorflow as tf
 
-    targets = targets or {}
-    answer = _answering(model, flip, divergence)
+    predict = _predictor(model, flip, None if divergence is None else divergence.function)
+    targets = {} if divergence is None else divergence.answers.arrays()
     batches = []
     with console.bar("evaluating", len(images), "image") as advance:
         for first in range(0, len(images), batch_size):
             last = first + batch_size
             pixels = tf.constant(np.asarray(images[first:last]))
             of_batch = {name: tf.constant(array[first:last]) for name, array in targets.items()}
-            batches.append([part.numpy() for part in answer(tf.cast(pixels, tf.float32), of_batch)])
+            batches.append([part.numpy() for part in predict(tf.cast(pixels, tf.float32), of_batch)])
             advance(len(pixels))
-    return Answers(*map(np.concatenate, zip(*batches, strict=True)))
+    return Predictions(*map(np.concatenate, zip(*batches, strict=True)))
 
 
 @functools.lru_cache(maxsize=1)
-def _answering(model, flip, divergence):
+def _predictor(model, flip, divergence):
     """The graph that answers a batch; kept, because a training asks the same model after every epoch."""
     import tensorflow as tf
 
     @tf.function(reduce_retracing=True)
-    def answer(pixels, of_batch):
+    def predict(pixels, of_batch):
         log_probs = tf.nn.log_softmax(tf.cast(model(pixels, training=False), tf.float32))
         if flip:
             mirrored = tf.nn.log_softmax(tf.cast(model(pixels[:, :, ::-1], training=False), tf.float32))
@@ -75,10 +87,10 @@ def _answering(model, flip, divergence):
         best, classes = tf.math.top_k(log_probs, min(TOP, log_probs.shape[-1]))
         return classes, tf.exp(best[:, 0]), *([divergence(log_probs, of_batch)] if of_batch else [])
 
-    return answer
+    return predict
 
 
-def share_in_top(top, wanted, k: int) -> float | None:
+def share_in_top(top: np.ndarray, wanted: np.ndarray, k: int) -> float | None:
     """The share of images whose wanted class is among the first k answers; None where no class is known.
 
     Args:
@@ -92,11 +104,13 @@ def share_in_top(top, wanted, k: int) -> float | None:
     return float(np.mean(np.any(top[known, :k] == wanted[known, None], axis=1)))
 
 
-def figures(answers: Answers, truth, teacher_top=None) -> dict:
+def measure(
+    predictions: Predictions, truth: np.ndarray, teacher_top: np.ndarray | None = None
+) -> dict[str, float | None]:
     """The figures of an evaluation; None where truth or teacher is not known.
 
     Args:
-        answers: of the student.
+        predictions: of the student.
         truth: int32 (N,), -1 where unknown.
         teacher_top: int (N,), the teacher's most probable class, or None.
 
@@ -108,16 +122,16 @@ def figures(answers: Answers, truth, teacher_top=None) -> dict:
         teacher_top1: share of images on which the teacher is right.
         relative_top1: top1 / teacher_top1.
     """
-    top1 = share_in_top(answers.top, truth, 1)
-    result = {"top1": top1, "top5": share_in_top(answers.top, truth, TOP)}
+    top1 = share_in_top(predictions.top, truth, 1)
+    result = {"top1": top1, "top5": share_in_top(predictions.top, truth, TOP)}
     result |= dict.fromkeys(("agreement_top1", "agreement_top5", "kl_nats", "teacher_top1", "relative_top1"))
-    if answers.divergence is not None:
-        result["kl_nats"] = float(np.mean(answers.divergence, dtype=np.float64))
+    if predictions.divergence is not None:
+        result["kl_nats"] = float(np.mean(predictions.divergence, dtype=np.float64))
     if teacher_top is not None:
         teacher_top = np.asarray(teacher_top, np.int64)
         teacher_top1 = share_in_top(teacher_top[:, None], truth, 1)
-        result["agreement_top1"] = share_in_top(answers.top, teacher_top, 1)
-        result["agreement_top5"] = share_in_top(answers.top, teacher_top, TOP)
+        result["agreement_top1"] = share_in_top(predictions.top, teacher_top, 1)
+        result["agreement_top5"] = share_in_top(predictions.top, teacher_top, TOP)
         result["teacher_top1"] = teacher_top1
         result["relative_top1"] = top1 / teacher_top1 if teacher_top1 else None
     return result

@@ -11,12 +11,13 @@ import platform
 
 from tfpipeline.system import UserError, write_file
 from tfpipeline.training import checkpoint
+from tfpipeline.training.distributed import Workers
 
 LOCK, CONFIG, HISTORY, CHECKPOINTS = "lock", "config.json", "history.csv", "checkpoints"
 
 
 @contextlib.contextmanager
-def locked(directory: pathlib.Path):
+def lock_run(directory: pathlib.Path):
     """A context in which no other trainer may work in the directory; the system frees it however the process ends.
 
     A directory in which nothing was written is removed at the end.
@@ -93,6 +94,23 @@ def snapshot_of_step(directory: pathlib.Path, step: int, say) -> checkpoint.Snap
     )
 
 
+def broadcast_snapshot(workers: Workers, snapshot: checkpoint.Snapshot | None) -> checkpoint.Snapshot | None:
+    """The chief's snapshot, verified again: other workers need not see its run directory.
+
+    Args:
+        workers: the processes that train together.
+        snapshot: the chief's, or None; that of another worker does not count.
+
+    Raises:
+        UserError: a worker is gone or failed.
+    """
+    found = workers.broadcast_file(None if snapshot is None else snapshot.path)
+    if found is None or workers.is_chief:
+        return snapshot
+    path, content = found
+    return checkpoint.verify(pathlib.Path(path), content)
+
+
 def check_same_experiment(saved: dict, now: dict, may_change: tuple[str, ...] = ()) -> None:
     """Checks that going on would not silently change the experiment.
 
@@ -123,6 +141,49 @@ def write_history(directory: pathlib.Path, rows: list[dict]) -> None:
         writer.writeheader()
         writer.writerows(rows)
         write_file(directory / HISTORY, text.getvalue().encode())
+
+
+def read_config(directory: pathlib.Path) -> dict | None:
+    """What config.json says: "flags", "experiment" and "machine"; None where there is none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = directory / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config["flags"], dict):
+            raise ValueError("flags is no table")
+        return config
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}); the same jobs.train command with --resume writes it again"
+        ) from error
+
+
+def read_history(directory: pathlib.Path) -> list[dict[str, float | None]]:
+    """The rows of history.csv, one for each finished epoch; None where a figure is empty.
+
+    Raises:
+        UserError: the directory holds no run, or no epoch of it is done, or the file is damaged.
+    """
+    path = directory / HISTORY
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [
+                {name: float(value) if value else None for name, value in row.items()} for row in csv.DictReader(file)
+            ]
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there: {directory} holds no finished epoch of jobs.train") from error
+    except (ValueError, TypeError, csv.Error) as error:
+        raise UserError(
+            f"{path} is damaged ({error}); the same jobs.train command with --resume writes it again"
+        ) from error
+    if not rows:
+        raise UserError(f"{directory} has no finished epoch yet; go on with jobs.train --resume")
+    return rows
 
 
 def _brief(value):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 
-def compiled_steps(task, strategy: tf.distribute.Strategy) -> Callable:
+def compile_steps(task, strategy: tf.distribute.Strategy) -> Callable:
     """A function (iterator, number of steps) -> their losses, float32 (steps,); one compiled graph for any number.
 
     Each replica takes its part of the batch. What follows from it is what one replica would do with the whole batch,
@@ -14,7 +14,7 @@ def compiled_steps(task, strategy: tf.distribute.Strategy) -> Callable:
 
     Args:
         task: a tfpipeline.training.trainer.Task, its model and optimizer made in the scope of the strategy.
-        strategy: whose replicas share the batches of `distributed_batches`.
+        strategy: whose replicas share the batches of `distribute_batches`.
     """
     replicas = strategy.num_replicas_in_sync
 
@@ -26,7 +26,7 @@ def compiled_steps(task, strategy: tf.distribute.Strategy) -> Callable:
         variables = task.model.trainable_variables
         gradients = tape.gradient(loss, variables)
         if replicas > 1:
-            gradients = _clipped_together(gradients, task.optimizer.global_clipnorm, replicas)
+            gradients = _clip_together(gradients, task.optimizer.global_clipnorm, replicas)
             _average(task.model.non_trainable_variables)
         task.optimizer.apply(gradients, variables)
         return loss
@@ -42,7 +42,7 @@ def compiled_steps(task, strategy: tf.distribute.Strategy) -> Callable:
     return take_steps
 
 
-def distributed_batches(batches: tf.data.Dataset, strategy: tf.distribute.Strategy):
+def distribute_batches(batches: tf.data.Dataset, strategy: tf.distribute.Strategy):
     """The batches of this process for the replicas that it has, an even part for each, in their order.
 
     Args:
@@ -57,7 +57,7 @@ def distributed_batches(batches: tf.data.Dataset, strategy: tf.distribute.Strate
     return strategy.distribute_datasets_from_function(of_process)
 
 
-def _clipped_together(gradients, largest_norm, replicas):
+def _clip_together(gradients, largest_norm, replicas):
     """Shares of the gradients whose sum over the replicas has at most the norm; as they are where there is none.
 
     The optimizer clips before it sums, which is another thing. So the sum is clipped here, and each replica gives the

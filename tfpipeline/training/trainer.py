@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfpipeline.system import SILENT, Console, Stopped, StopRequest, UserError
 from tfpipeline.training import checkpoint, run_directory
-from tfpipeline.training.distributed import ALONE, Workers
+from tfpipeline.training.distributed import Team
 from tfpipeline.training.saver import Saver
 from tfpipeline.training.state import (
     arrays_of,
@@ -25,7 +25,7 @@ from tfpipeline.training.state import (
     restore_callbacks,
     state_of_callbacks,
 )
-from tfpipeline.training.step import compiled_steps, distributed_batches
+from tfpipeline.training.step import compile_steps, distribute_batches
 
 SECONDS_PER_CALL = 0.5
 MOST_STEPS_PER_CALL = 64
@@ -73,10 +73,7 @@ class Trainer:
         most_steps_per_call: steps that one call of the compiled function takes at most; the result does not depend
             on it.
         console: where to report.
-        strategy: in whose scope model and optimizer were made; the default one if None. Its replicas share each batch
-            evenly.
-        workers: the processes that train together. The chief evaluates, saves, and decides when; the others follow,
-            and write nothing.
+        team: who trains together; a process on its own if None.
     """
 
     def __init__(
@@ -86,13 +83,13 @@ class Trainer:
         saver: Saver,
         most_steps_per_call: int = MOST_STEPS_PER_CALL,
         console: Console = SILENT,
-        strategy: tf.distribute.Strategy | None = None,
-        workers: Workers = ALONE,
+        team: Team | None = None,
     ):
         self.task, self.directory, self.saver, self.console = task, directory, saver, console
         self.step, self.loss_sum, self.history = 0, 0.0, []
         self.steps_taken, self.seconds_in_steps = 0, 0.0
-        self._strategy, self._workers = strategy or tf.distribute.get_strategy(), workers
+        self.team = team or Team()
+        self._strategy, self._workers = self.team.strategy, self.team.workers
         with self._strategy.scope():
             task.optimizer.build(task.model.trainable_variables)
             task.model.compile(optimizer=task.optimizer)
@@ -101,7 +98,7 @@ class Trainer:
             list(task.callbacks), model=task.model, epochs=task.epochs, steps=task.steps_per_epoch, verbose=0
         )
         self._most_steps_per_call = 1 if any(map(_watches_steps, task.callbacks)) else most_steps_per_call
-        self._take_steps = compiled_steps(task, self._strategy)
+        self._take_steps = compile_steps(task, self._strategy)
         self._saved = self._batches = None
 
     def run(self, snapshot: checkpoint.Snapshot | None = None) -> list[dict]:
@@ -122,7 +119,7 @@ class Trainer:
         if snapshot is not None:
             self._restore(snapshot)
         with StopRequest() as stop, self._bar() as advance:
-            self._batches = iter(distributed_batches(self.task.batches_from(self.step), self._strategy))
+            self._batches = iter(distribute_batches(self.task.batches_from(self.step), self._strategy))
             try:
                 self._train(stop, advance)
             finally:
@@ -175,7 +172,7 @@ class Trainer:
         while self.step < epoch_end:
             start = time.monotonic()
             steps = self.saver.steps_until_due(self.step, min(steps_per_call, epoch_end - self.step))
-            steps = self._workers.of_chief(steps)
+            steps = self._workers.broadcast(steps)
             self._advance(steps)
             seconds = time.monotonic() - start
             self.steps_taken, self.seconds_in_steps = self.steps_taken + steps, self.seconds_in_steps + seconds
@@ -190,7 +187,7 @@ class Trainer:
         best = None
         if self._workers.is_chief:
             best = run_directory.snapshot_of_step(self.directory, self.best_step, self.console.say)
-        snapshot = self._workers.snapshot_of_chief(best)
+        snapshot = run_directory.broadcast_snapshot(self._workers, best)
         assign(self._variables, {name: snapshot.arrays[name] for name in self._variables})
         self.console.say(f"the best epoch is that of step {self.best_step}")
 
@@ -198,7 +195,7 @@ class Trainer:
         """Saves and ends the work when a signal has come to any worker; all of them hear of it after the same step."""
         if any(self._workers.exchange(stop.requested)):
             self._save()
-            place = self._workers.of_chief(str(self.directory))
+            place = self._workers.broadcast(str(self.directory))
             raise Stopped(
                 f"stopped by {stop.signal_name or 'a signal to another worker'}; step {self.step} of "
                 f"{self._total_steps} is saved in {place} for --resume; run the same command again to go on"
@@ -218,12 +215,12 @@ class Trainer:
     def _refuse(self, reason):
         found = checkpoint.newest_first(self.directory / run_directory.CHECKPOINTS)
         last = f"the last good checkpoint is {found[0]}" if found else "there is no checkpoint yet"
-        last = self._workers.of_chief(last)
+        last = self._workers.broadcast(last)
         raise UserError(f"{reason}; {last}; begin another --run with a lower --learning-rate or with --clip-norm")
 
     def _close_epoch(self):
         epoch = len(self.history)
-        figures = self._workers.of_chief(self._evaluated())
+        figures = self._workers.broadcast(self._evaluate())
         row = {
             "epoch": epoch + 1,
             "step": self.step,
@@ -239,7 +236,7 @@ class Trainer:
         words = ", ".join(f"{name} {value:.4g}" for name, value in row.items() if isinstance(value, float))
         self.console.say(f"epoch {epoch + 1} of {self.task.epochs}: {words}")
 
-    def _evaluated(self):
+    def _evaluate(self):
         """The figures at the end of an epoch; {} where another worker sees to them."""
         if self._workers.count > 1:
             weights = {f"the weights after step {self.step}": self.weights_sha256()}

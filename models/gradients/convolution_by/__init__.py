@@ -1,1 +1,1 @@
-"""The ways to compute a convolution and its gradients: by TensorFlow's primitives, by unfolding, by shifted products."""
+"""The ways to compute a convolution and its gradients: TensorFlow's primitives, unfolding, shifted products."""

@@ -1,4 +1,7 @@
-from . import strategies as strategies
+from .cluster import Cluster as Cluster
 from .cluster import read_cluster as read_cluster
+from .strategies import Team as Team
+from .strategies import build_strategy as build_strategy
+from .strategies import connect_workers as connect_workers
 from .workers import ALONE as ALONE
 from .workers import Workers as Workers

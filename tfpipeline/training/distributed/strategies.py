@@ -1,6 +1,7 @@
 """The tf.distribute strategies that share each batch between devices and machines."""
 
 import contextlib
+import dataclasses
 import re
 import signal
 from collections.abc import Iterator
@@ -21,8 +22,21 @@ LOST = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Team:
+    """Who trains together.
+
+    Attributes:
+        workers: the processes. The chief evaluates, saves, and decides when; the others follow, and write nothing.
+        strategy: in whose scope model and optimizer were made; its replicas share each batch evenly.
+    """
+
+    workers: Workers = ALONE
+    strategy: tf.distribute.Strategy = dataclasses.field(default_factory=tf.distribute.get_strategy)
+
+
 @contextlib.contextmanager
-def met(cluster: Cluster | None) -> Iterator[Workers]:
+def connect_workers(cluster: Cluster | None) -> Iterator[Workers]:
     """A context in which the workers of a cluster are connected; one that loses another says which.
 
     Args:
@@ -31,11 +45,11 @@ def met(cluster: Cluster | None) -> Iterator[Workers]:
     Raises:
         UserError: not all of them came, or one of them has ended, failed, or no longer answers.
     """
-    with meet(cluster) if cluster else ALONE as workers, _lost_workers_named(workers):
+    with meet(cluster) if cluster else ALONE as workers, _name_lost_workers(workers):
         yield workers
 
 
-def strategy_named(name: str, workers: Workers) -> tf.distribute.Strategy:
+def build_strategy(name: str, workers: Workers) -> tf.distribute.Strategy:
     """The strategy of a name: one, mirrored, or multi_worker, which must come before other operations of TensorFlow.
 
     Args:
@@ -62,7 +76,7 @@ def _multi_worker(cluster):
 
 
 @contextlib.contextmanager
-def _lost_workers_named(workers):
+def _name_lost_workers(workers):
     """A context in which TensorFlow's error about a lost worker becomes a UserError."""
     try:
         yield

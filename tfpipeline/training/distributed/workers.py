@@ -4,14 +4,11 @@ Gradients travel on TensorFlow's connections. What decides the course of the tra
 number of steps, a request to stop) travels here, as lines of JSON between the chief, worker 0, and every other worker.
 """
 
-import dataclasses
 import json
 import pathlib
-import tempfile
 from collections.abc import Mapping
 
 from tfpipeline.system import Stopped, UserError
-from tfpipeline.training import checkpoint
 from tfpipeline.training.distributed.cluster import Cluster
 from tfpipeline.training.distributed.connection import Connection, Gone
 
@@ -80,7 +77,7 @@ class Workers:
             connection.send(values)
         return values
 
-    def of_chief(self, value):
+    def broadcast(self, value):
         """What the chief gave; argument and errors are those of `exchange`."""
         return self.exchange(value)[0]
 
@@ -115,26 +112,24 @@ class Workers:
             if names := [name for name in {**of_chief, **theirs} if of_chief.get(name) != theirs.get(name)]:
                 raise UserError(f"{self.cluster.name(number)} differs from the chief in {', '.join(names)}; {advice}")
 
-    def snapshot_of_chief(self, snapshot: checkpoint.Snapshot | None) -> checkpoint.Snapshot | None:
-        """The chief's snapshot, verified again: other workers need not see its run directory.
+    def broadcast_file(self, path: pathlib.Path | None) -> tuple[str, bytes] | None:
+        """(path, content) of the chief's file, for workers that need not see its directory; None where it has none.
 
         Args:
-            snapshot: the chief's, or None; that of another worker does not count.
+            path: of the chief; that of another worker does not count.
 
         Raises:
             UserError: a worker is gone or failed.
         """
-        path = self.of_chief(None if snapshot is None else str(snapshot.path))
-        if path is None:
+        name = self.broadcast(None if path is None else str(path))
+        if name is None:
             return None
-        if self.is_chief:
-            for connection in self._connections.values():
-                connection.send_bytes(snapshot.path.read_bytes())
-            return snapshot
-        with tempfile.TemporaryDirectory() as directory:
-            copy = pathlib.Path(directory) / pathlib.Path(path).name
-            copy.write_bytes(self._connections[0].receive_bytes())
-            return dataclasses.replace(checkpoint.load(copy), path=pathlib.Path(path))
+        if not self.is_chief:
+            return name, self._connections[0].receive_bytes()
+        content = pathlib.Path(name).read_bytes()
+        for connection in self._connections.values():
+            connection.send_bytes(content)
+        return name, content
 
 
 ALONE = Workers()

@@ -1,0 +1,70 @@
+"""A job run as a child process: from the same state every time, and killed where that is to be shown."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+from tfpipeline.system import Stopped, UserError
+
+SECONDS_BETWEEN_LOOKS = 0.1
+
+
+def command_of(job: str, flags: list[str]) -> list[str]:
+    """The command that runs a job, such as "train"."""
+    return [sys.executable, "-m", f"jobs.{job}", *flags]
+
+
+def run_job(job: str, flags: list[str]) -> dict:
+    """Runs a job to its end and returns its figures. A signal to stop is handed on to it.
+
+    Args:
+        job: its name.
+        flags: its command line.
+
+    Raises:
+        UserError: it failed; it has said why.
+        Stopped: it was stopped, with everything saved.
+    """
+    child = subprocess.Popen(command_of(job, flags), stdout=subprocess.PIPE, text=True)
+    # From a terminal SIGINT comes to both processes; a second one does no harm.
+    signals = (signal.SIGTERM, signal.SIGINT)
+    previous = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in signals}
+    try:
+        answer = child.communicate()[0]
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if child.returncode == Stopped.exit_code:
+        raise Stopped("stopped; everything is saved; run the same command again to go on")
+    if child.returncode:
+        raise UserError(
+            f"jobs.{job} ended with {child.returncode}; the line above says why: run the same command again "
+            "once that is mended"
+        )
+    return json.loads(answer.splitlines()[-1])
+
+
+def kill_job(job: str, flags: list[str], checkpoints: pathlib.Path, step: int) -> int:
+    """Starts a job and kills it with SIGKILL once a checkpoint of `step` or later is there; returns its step.
+
+    Args:
+        job: its name.
+        flags: its command line.
+        checkpoints: the directory that it saves into.
+        step: the least one.
+
+    Raises:
+        UserError: it ended before.
+    """
+    process = subprocess.Popen(command_of(job, flags), stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        newest = max((int(path.name.split("-")[1]) for path in checkpoints.glob("step-*.npz")), default=0)
+        if newest >= step:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return newest
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    raise UserError(f"jobs.{job} ended with {process.returncode} before step {step}; the line above says why")

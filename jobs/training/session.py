@@ -1,0 +1,91 @@
+"""One session of a training: from the lock on the run directory to model.keras."""
+
+import contextlib
+import pathlib
+import tempfile
+import time
+
+import keras
+import tensorflow as tf
+
+from jobs.training import task as tasks
+from jobs.training.config import Config
+from tfpipeline.system import Console, flags, write_file
+from tfpipeline.training import SaveEvery, Saver, Task, Trainer, fetch_from_mirror, run_directory
+from tfpipeline.training.distributed import Cluster, Team, build_strategy, connect_workers
+
+TOLD = ("validation_top1", "validation_top5", "agreement_top1", "agreement_top5", "kl_nats")
+TOLD += ("teacher_top1", "relative_top1")
+
+
+def train(config: Config, every: SaveEvery, cluster: Cluster | None) -> dict:
+    """Trains to the last epoch, writes model.keras, and returns the figures.
+
+    Args:
+        config: the flags.
+        every: how often to save.
+        cluster: the processes that train together; None for one on its own.
+
+    Raises:
+        UserError: the flags, the images, the labels and the run do not go together; or the loss is not finite.
+        Stopped: a signal came, and everything is saved.
+    """
+    # Order of additions: without it the threads of the machine decide about the last bits.
+    keras.utils.set_random_seed(config.batches.seed % 2**32)
+    tf.config.experimental.enable_op_determinism()
+    keras.config.set_dtype_policy(config.devices.precision)
+    console, directory = Console(config.quiet), pathlib.Path(config.saving.run)
+    mirror = None if config.saving.mirror is None else pathlib.Path(config.saving.mirror)
+    saver = Saver(directory / run_directory.CHECKPOINTS, every, mirror, console.say)
+    if cluster:
+        console.say(f"this is {cluster.name(cluster.number)}; waiting until all {len(cluster.addresses)} are there")
+    with connect_workers(cluster) as workers, _lock(directory, workers):
+        snapshot = None
+        if workers.is_chief:
+            if mirror is not None and config.saving.resume:
+                fetch_from_mirror(mirror, saver.directory, console.say)
+            snapshot = run_directory.newest_snapshot(directory, config.saving.resume, console.say)
+        snapshot = run_directory.broadcast_snapshot(workers, snapshot)
+        team = Team(workers, build_strategy(config.devices.strategy, workers))
+        with team.strategy.scope():
+            task = tasks.build_task(config, team.strategy.num_replicas_in_sync, console, workers)
+        workers.check_same(task.experiment, "start all workers with the same flags, images and labels")
+        if snapshot is not None:
+            tasks.check_snapshot(snapshot, task, config.optimizer.schedule, console)
+        if workers.is_chief:
+            content = {"flags": flags.flat(config), "experiment": task.experiment, "machine": task.machine}
+            run_directory.write_config(directory, content)
+        return _finish(task, Trainer(task, directory, saver, console=console, team=team), snapshot, config)
+
+
+def _lock(directory, workers):
+    """A context in which the run is this process's, where it is its to write."""
+    return run_directory.lock_run(directory) if workers.is_chief else contextlib.nullcontext()
+
+
+def _finish(task: Task, trainer: Trainer, snapshot, config: Config) -> dict:
+    """Trains, writes model.keras and returns the figures."""
+    start = time.monotonic()
+    history = trainer.run(snapshot)
+    trainer.finish()
+    if trainer.team.workers.is_chief:
+        _write_model(task.model, trainer.directory / "model.keras")
+    best = next((row for row in history if row["step"] == trainer.best_step), history[-1])
+    images = trainer.steps_taken * config.batches.batch_size
+    return {
+        "steps": trainer.step,
+        "epochs": len(history),
+        "seconds": round(time.monotonic() - start, 3),
+        "images_per_second": round(images / trainer.seconds_in_steps, 1) if images else None,
+        **{name: best.get(name) for name in TOLD},
+        "weights_sha256": trainer.weights_sha256(),
+        "run": config.saving.run,
+    }
+
+
+def _write_model(model: keras.Model, path: pathlib.Path) -> None:
+    """Writes a .keras file, whole or not at all."""
+    with tempfile.TemporaryDirectory() as directory:
+        whole = pathlib.Path(directory) / "model.keras"
+        model.save(whole, include_optimizer=False)
+        write_file(path, whole.read_bytes())

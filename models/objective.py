@@ -1,0 +1,55 @@
+"""What a network's logits are held to in training, as one object: the loss of each sample."""
+
+import tensorflow as tf
+
+from models.flags import ObjectiveFlags
+from models.losses import distillation, hard_labels, teacher_class
+from models.schedules import l2_penalty
+from tfpipeline.batches import OWN_WEIGHT, partners_of
+
+
+class Objective:
+    """(logits, batch) -> the loss of each sample, float32 (B,)
+
+        L = w [(1 - t) teacher + t truth] + l2 penalty
+
+    What a batch holds decides what is asked: without answers of a teacher ("top_k") the truth alone; where samples
+    have a "weight" it multiplies theirs; of mixed samples ("own_weight") the loss is own_weight times that by their
+    own targets, the rest by their partners'. The divergence to a mixture of two answers differs from that by a
+    constant, so the gradients are the same.
+
+    Args:
+        flags: t is `truth_weight`; they also say how the teacher's answers are read.
+        model: the keras.Model whose kernels the penalty counts.
+    """
+
+    def __init__(self, flags: ObjectiveFlags, model):
+        self._flags, self._model = flags, model
+
+    def __call__(self, logits: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        """The loss of each sample.
+
+        Args:
+            logits: (B, K).
+            batch: as `tfpipeline.batches.TrainingBatches` gives it.
+        """
+        loss = self._of_targets(logits, batch)
+        if OWN_WEIGHT in batch:
+            share = batch[OWN_WEIGHT]
+            loss = share * loss + (1 - share) * self._of_targets(logits, partners_of(batch))
+        return loss + l2_penalty(self._model, self._flags.l2) if self._flags.l2 else loss
+
+    def _of_targets(self, logits, targets):
+        if "top_k" not in targets:
+            loss = hard_labels(logits, targets, self._flags.label_smoothing)
+        else:
+            share = self._flags.truth_weight
+            loss = self._of_teacher(logits, targets)
+            if share:
+                loss = (1 - share) * loss + share * hard_labels(logits, targets, self._flags.label_smoothing)
+        return targets["weight"] * loss if "weight" in targets else loss
+
+    def _of_teacher(self, logits, targets):
+        if self._flags.targets == "hard":
+            return teacher_class(logits, targets, self._flags.label_smoothing)
+        return distillation(logits, targets, self._flags.temperature)
