@@ -12,6 +12,7 @@ import re
 import sys
 import tempfile
 import typing
+from collections.abc import Callable, Sequence
 
 import tyro
 
@@ -47,7 +48,7 @@ def _fields_for_tyro(info):
     return tyro.constructors.StructConstructorSpec(info.type, tuple(fields))
 
 
-def parse(config_class, argv, prog: str, example: str):
+def parse(config_class: type[flags.FlagsT], argv: Sequence[str] | None, prog: str, example: str) -> flags.FlagsT:
     """The config that the flags of `argv` describe.
 
     Args:
@@ -75,7 +76,7 @@ def parse(config_class, argv, prog: str, example: str):
         raise FlagError(_one_line(printed.getvalue())) from None
 
 
-def _check_known(config_class, argv, prog):
+def _check_known(config_class: type[flags.Flags], argv: Sequence[str], prog: str) -> None:
     """Refuses what no flag is called like, with the nearest one that there is."""
     known = ["--help", "-h", *(flags.flag_name(field.name) for field in flags.fields_of(config_class))]
     for word in argv:
@@ -116,7 +117,12 @@ def import_tensorflow() -> None:
             os.close(standard_error)
 
 
-def main(config_class, run, example: str, argv=None) -> typing.NoReturn:
+def main(
+    config_class: type[flags.FlagsT],
+    run: Callable[[flags.FlagsT], dict],
+    example: str,
+    argv: Sequence[str] | None = None,
+) -> typing.NoReturn:
     """Runs a command and exits with its code.
 
     Args:
@@ -141,7 +147,7 @@ def main(config_class, run, example: str, argv=None) -> typing.NoReturn:
     sys.exit(0)
 
 
-def _exit_with(module, message, code) -> typing.NoReturn:
+def _exit_with(module: str, message: object, code: int) -> typing.NoReturn:
     sys.stdout.flush()
     print(f"{module}: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
     sys.exit(code)

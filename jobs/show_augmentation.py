@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from jobs import command
 from tfpipeline.images import ImageFlags, open_images
 from tfpipeline.system import Console
 from tfpipeline.system.flags import Flags, Range, flag, required
+
+if TYPE_CHECKING:
+    from tfpipeline.batches import TrainingBatches
 
 EXAMPLE = "python -m jobs.show_augmentation --images shapes --augment flip,translate:4,color:20 --out augmentation.png"
 
@@ -57,11 +61,11 @@ def run(config: Config) -> dict:
     return {"images": len(shown), "epochs": sheet.epochs, "augment": sheet.augment, "out": sheet.out}
 
 
-def show_epochs(batches, count: int, epochs: int) -> np.ndarray:
+def show_epochs(batches: "TrainingBatches", count: int, epochs: int) -> np.ndarray:
     """The first images of a training set as they are and in each epoch, uint8 (n, 1 + epochs, H, W, 3).
 
     Args:
-        batches: the `TrainingBatches`.
+        batches: of the training set.
         count: how many images.
         epochs: how many epochs.
     """

@@ -1,5 +1,6 @@
 """What a network's logits are held to in training, as one object: the loss of each sample."""
 
+import keras
 import tensorflow as tf
 
 from models.flags import ObjectiveFlags
@@ -20,10 +21,10 @@ class Objective:
 
     Args:
         flags: t is `truth_weight`; they also say how the teacher's answers are read.
-        model: the keras.Model whose kernels the penalty counts.
+        model: whose kernels the penalty counts; None where there is no penalty.
     """
 
-    def __init__(self, flags: ObjectiveFlags, model):
+    def __init__(self, flags: ObjectiveFlags, model: keras.Model | None):
         self._flags, self._model = flags, model
 
     def __call__(self, logits: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:

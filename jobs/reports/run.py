@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import pathlib
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -58,7 +59,8 @@ def draw(sample: Sample, predictions: Predictions, history: list[dict]) -> Figur
         history: a row for each epoch.
     """
     figure = Figure(figsize=(15, 8), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.35, 1))
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1.35, 1))
+    left, right = halves
     count = len(sample.images.images)
     captions, colors = zip(*(caption(sample, predictions, i) for i in range(count)), strict=True)
     title = "truth, teacher (T) and student (S); green: the student is right"

@@ -237,15 +237,16 @@ def truth_in_classes_of(spec: LabelSpec | TrueClasses, store: ImageStore, consol
 
 def spec_in(labels: str | None) -> LabelSpec | None:
     """The spec of a label store; None where there is no label store."""
-    there = labels not in (None, TRUTH) and (pathlib.Path(labels) / SPEC_FILE).is_file()
-    return open_labels(pathlib.Path(labels)).spec if there else None
+    if labels is None or labels == TRUTH or not (pathlib.Path(labels) / SPEC_FILE).is_file():
+        return None
+    return open_labels(pathlib.Path(labels)).spec
 
 
 def hash_of(arrays: Iterable[np.ndarray]) -> str:
     """The sha256 of the bytes of arrays, in hexadecimal."""
     digest = hashlib.sha256()
     for array in arrays:
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 

@@ -14,8 +14,10 @@ from tfpipeline.system import Console, flags, write_file
 from tfpipeline.training import SaveEvery, Saver, Task, Trainer, fetch_from_mirror, run_directory
 from tfpipeline.training.distributed import Cluster, Team, build_strategy, connect_workers
 
-TOLD = ("validation_top1", "validation_top5", "agreement_top1", "agreement_top5", "kl_nats")
-TOLD += ("teacher_top1", "relative_top1")
+FIGURES = (
+    *("validation_top1", "validation_top5", "agreement_top1", "agreement_top5", "kl_nats"),
+    *("teacher_top1", "relative_top1"),
+)
 
 
 def train(config: Config, every: SaveEvery, cluster: Cluster | None) -> dict:
@@ -77,7 +79,7 @@ def _finish(task: Task, trainer: Trainer, snapshot, config: Config) -> dict:
         "epochs": len(history),
         "seconds": round(time.monotonic() - start, 3),
         "images_per_second": round(images / trainer.seconds_in_steps, 1) if images else None,
-        **{name: best.get(name) for name in TOLD},
+        **{name: best.get(name) for name in FIGURES},
         "weights_sha256": trainer.weights_sha256(),
         "run": config.saving.run,
     }

@@ -13,7 +13,7 @@ from tfpipeline.system.errors import FlagError, Stopped, UserError
 from tfpipeline.system.flags import from_flat
 from tfpipeline.training import checkpoint
 from tfpipeline.training.distributed.cluster import Cluster, read_cluster
-from tfpipeline.training.distributed.rendezvous import meet
+from tfpipeline.training.distributed.rendezvous import join_cluster
 from tfpipeline.training.distributed.workers import ALONE, Gone
 from tfpipeline.training.run_directory import broadcast_snapshot
 
@@ -71,7 +71,7 @@ def together(clusters, work, seconds=60):
     """What work(workers) returns or raises in each of them."""
 
     def one(cluster):
-        with meet(cluster, seconds) as workers:
+        with join_cluster(cluster, seconds) as workers:
             return work(workers)
 
     with concurrent.futures.ThreadPoolExecutor(len(clusters)) as pool:
@@ -190,11 +190,11 @@ def test_who_does_not_belong_is_told_so_and_the_others_still_meet():
 
     def come():
         with pytest.raises(UserError, match=f"names the workers {', '.join(chief.addresses)}; give this one the same"):
-            meet(other, 60)
+            join_cluster(other, 60)
         with socket.create_connection((host, int(port))) as visitor:
             visitor.sendall(b"GET / HTTP/1.1\r\n\r\n")
             assert visitor.recv(1) == b""
-        with meet(worker, 60) as workers:
+        with join_cluster(worker, 60) as workers:
             return workers.broadcast(None)
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -214,4 +214,4 @@ def test_a_port_that_is_taken_is_named():
         socket.create_server(("", int(chief.addresses[0].split(":")[1]))),
         pytest.raises(UserError, match=f"cannot listen at {chief.addresses[0]}: Address already in use"),
     ):
-        meet(chief, 1)
+        join_cluster(chief, 1)

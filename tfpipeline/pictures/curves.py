@@ -1,9 +1,19 @@
 """Curves over epochs or steps."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+from matplotlib.axes import Axes
 
 
-def draw_curves(axis, x, curves, xlabel, ylabel, percent=False) -> None:
+def draw_curves(
+    axis: Axes,
+    x: Sequence[float],
+    curves: Mapping[str, Sequence[float | None] | float],
+    xlabel: str,
+    ylabel: str,
+    percent: bool = False,
+) -> None:
     """Draws curves over the same x, each with its name; a curve whose values are all missing is left out.
 
     Args:
@@ -16,7 +26,7 @@ def draw_curves(axis, x, curves, xlabel, ylabel, percent=False) -> None:
     """
     scale = 100 if percent else 1
     for name, values in curves.items():
-        if np.isscalar(values):
+        if isinstance(values, int | float):
             axis.axhline(scale * values, color="gray", linestyle="--", linewidth=1, label=name)
             continue
         heights = scale * np.array([np.nan if value is None else value for value in values], float)

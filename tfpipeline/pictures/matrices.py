@@ -1,12 +1,17 @@
 """Which class is taken for which, and how often the answers of a confidence are right."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tfpipeline.pictures.figure import PLAIN
 
 
-def confusion_matrix(matrix, names, title=None, reference="truth") -> Figure:
+def confusion_matrix(
+    matrix: np.ndarray, names: Sequence[str], title: str | None = None, reference: str = "truth"
+) -> Figure:
     """The confusion matrix as a picture, rows in percent; numbers above 0 are written up to 20 classes.
 
     Args:
@@ -34,7 +39,7 @@ def confusion_matrix(matrix, names, title=None, reference="truth") -> Figure:
     return figure
 
 
-def frequent_confusions(confusions, title=None) -> Figure:
+def frequent_confusions(confusions: Sequence[tuple[str, str, int, float]], title: str = "") -> Figure:
     """A bar for each confusion, the most frequent one on top.
 
     Args:
@@ -48,13 +53,15 @@ def frequent_confusions(confusions, title=None) -> Figure:
     axis.set_yticks(range(len(confusions)), [f"{one} → {other}" for one, other, _, _ in confusions], fontsize=8)
     axis.invert_yaxis()
     axis.margins(x=0.12, y=0.01)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axis.set_xlabel("images (share of the class)")
     axis.set_title(title, fontsize=10)
     return figure
 
 
-def reliability_diagram(confidence, correct, bins=10, title=None) -> Figure:
+def reliability_diagram(
+    confidence: np.ndarray, correct: np.ndarray, bins: int = 10, title: str | None = None
+) -> Figure:
     """Accuracy against confidence in equal bins, and below how many images a bin has: the diagonal is perfect.
 
     Args:

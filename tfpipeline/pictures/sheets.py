@@ -1,7 +1,9 @@
 """Contact sheets: images in rows, each with its caption."""
 
+from collections.abc import Sequence
+
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from tfpipeline.pictures.figure import PLAIN
 
@@ -9,7 +11,13 @@ INCHES_PER_IMAGE = 1.25
 LETTERS_PER_IMAGE = 18
 
 
-def contact_sheet(images, captions, colors=None, columns=8, title=None) -> Figure:
+def contact_sheet(
+    images: np.ndarray,
+    captions: Sequence[str],
+    colors: Sequence[str] | None = None,
+    columns: int = 8,
+    title: str | None = None,
+) -> Figure:
     """Images in rows, each with its caption below.
 
     Args:
@@ -27,7 +35,14 @@ def contact_sheet(images, captions, colors=None, columns=8, title=None) -> Figur
     return figure
 
 
-def draw_contact_sheet(figure, images, captions, colors=None, columns=8, title=None) -> None:
+def draw_contact_sheet(
+    figure: Figure | SubFigure,
+    images: np.ndarray,
+    captions: Sequence[str],
+    colors: Sequence[str] | None = None,
+    columns: int = 8,
+    title: str | None = None,
+) -> None:
     """Draws `contact_sheet` into a figure or a part of one."""
     rows = -(-len(images) // columns)
     axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()

@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import uuid
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from tfpipeline.system.errors import UserError
 
@@ -75,7 +76,7 @@ def publish_directory(partial: pathlib.Path, final: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def new_directory(final: pathlib.Path):
+def new_directory(final: pathlib.Path) -> Iterator[pathlib.Path]:
     """A context that yields an empty directory to fill: it is renamed to `final` at the end, or vanishes on failure.
 
     Args:
@@ -110,7 +111,7 @@ def remove_leftovers(directory: pathlib.Path) -> None:
             continue  # Renamed in the meantime, or being written.
 
 
-def open_locked(partial: pathlib.Path):
+def open_locked(partial: pathlib.Path) -> BinaryIO:
     """A new file, open and locked: `remove_leftovers` leaves it alone for as long as its process has it open.
 
     A cleaner may take it between its creation and its lock: then it is made anew.

@@ -36,7 +36,7 @@ class Range:
             and (self.below is None or value < self.below)
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.at_least is not None and self.at_most is not None:
             return f"in {self.at_least}..{self.at_most}"
         low = f"at least {self.at_least}" if self.at_least is not None else f"above {self.above}"
@@ -84,7 +84,7 @@ class Flags:
         FlagError: a number is out of its range; names the flag and the range.
     """
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(typing.cast(typing.Any, self)):
             allowed, value = field.metadata.get(_RANGE), getattr(self, field.name)
             for number in value if isinstance(value, tuple) else [value]:
@@ -131,7 +131,7 @@ def fields_of(kind: type) -> Iterator[dataclasses.Field]:
 
 def flat(config: Flags) -> dict[str, typing.Any]:
     """The value of every flag of a config, by name, in the order of their declaration."""
-    values = {}
+    values: dict[str, typing.Any] = {}
     for field in dataclasses.fields(typing.cast(typing.Any, config)):
         value = getattr(config, field.name)
         values |= flat(value) if isinstance(value, Flags) else {field.name: value}

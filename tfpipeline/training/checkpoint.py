@@ -8,6 +8,7 @@ import json
 import pathlib
 import re
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
 
@@ -109,7 +110,7 @@ def verify(path: pathlib.Path, content: bytes) -> Snapshot:
     return Snapshot(step, arrays, state, config, path)
 
 
-def load_newest(directory: pathlib.Path, say=lambda line: None) -> Snapshot | None:
+def load_newest(directory: pathlib.Path, say: Callable[[str], None] = lambda line: None) -> Snapshot | None:
     """The newest snapshot that is whole, or None when there is no checkpoint at all.
 
     The step in the name decides what is newest, not the clock. Nothing is ever deleted here.
@@ -139,12 +140,12 @@ def load_newest(directory: pathlib.Path, say=lambda line: None) -> Snapshot | No
 def newest_first(directory: pathlib.Path) -> list[pathlib.Path]:
     """The checkpoint files of a directory, by descending step."""
     paths = [path for path in directory.glob("step-*.npz") if _NAME.fullmatch(path.name)]
-    return sorted(paths, key=lambda path: (int(_NAME.fullmatch(path.name)[1]), path.name), reverse=True)
+    return sorted(paths, key=lambda path: (step_of(path), path.name), reverse=True)
 
 
 def step_of(path: pathlib.Path) -> int:
     """The step in the name of a checkpoint file."""
-    return int(_NAME.fullmatch(path.name)[1])
+    return int(path.name.split("-")[1])
 
 
 def prune(directory: pathlib.Path, keep: int = KEEP, keep_steps: tuple[int, ...] = ()) -> None:
@@ -166,7 +167,7 @@ def prune(directory: pathlib.Path, keep: int = KEEP, keep_steps: tuple[int, ...]
 
 def is_whole(path: pathlib.Path) -> bool:
     """Whether a checkpoint file has the hash that its name carries."""
-    return sha256_of_file(path).startswith(_NAME.fullmatch(path.name)[2])
+    return sha256_of_file(path).startswith(path.stem.split("-")[2])
 
 
 def sha256_of_arrays(arrays: dict[str, np.ndarray]) -> str:

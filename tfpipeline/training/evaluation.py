@@ -3,11 +3,15 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfpipeline.batches import Answers
 from tfpipeline.system import SILENT, Console
+
+if TYPE_CHECKING:
+    import keras
 
 TOP = 5
 
@@ -41,7 +45,7 @@ class Divergence:
 
 
 def predict_images(
-    model,
+    model: "keras.Model",
     images: np.ndarray,
     batch_size: int = 250,
     flip: bool = False,
@@ -133,5 +137,5 @@ def measure(
         result["agreement_top1"] = share_in_top(predictions.top, teacher_top, 1)
         result["agreement_top5"] = share_in_top(predictions.top, teacher_top, TOP)
         result["teacher_top1"] = teacher_top1
-        result["relative_top1"] = top1 / teacher_top1 if teacher_top1 else None
+        result["relative_top1"] = top1 / teacher_top1 if teacher_top1 and top1 is not None else None
     return result

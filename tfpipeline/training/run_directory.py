@@ -8,16 +8,19 @@ import json
 import os
 import pathlib
 import platform
+from collections.abc import Callable, Iterator
 
 from tfpipeline.system import UserError, write_file
 from tfpipeline.training import checkpoint
 from tfpipeline.training.distributed import Workers
 
+Say = Callable[[str], None]
+
 LOCK, CONFIG, HISTORY, CHECKPOINTS = "lock", "config.json", "history.csv", "checkpoints"
 
 
 @contextlib.contextmanager
-def lock_run(directory: pathlib.Path):
+def lock_run(directory: pathlib.Path) -> Iterator[None]:
     """A context in which no other trainer may work in the directory; the system frees it however the process ends.
 
     A directory in which nothing was written is removed at the end.
@@ -51,7 +54,7 @@ def _remove_if_unused(directory):
         directory.rmdir()
 
 
-def newest_snapshot(directory: pathlib.Path, resume: bool, say) -> checkpoint.Snapshot | None:
+def newest_snapshot(directory: pathlib.Path, resume: bool, say: Say) -> checkpoint.Snapshot | None:
     """The snapshot to go on from; None to begin.
 
     Args:
@@ -71,7 +74,7 @@ def newest_snapshot(directory: pathlib.Path, resume: bool, say) -> checkpoint.Sn
     return checkpoint.load_newest(checkpoints, say)
 
 
-def snapshot_of_step(directory: pathlib.Path, step: int, say) -> checkpoint.Snapshot:
+def snapshot_of_step(directory: pathlib.Path, step: int, say: Say) -> checkpoint.Snapshot:
     """The snapshot of the best epoch.
 
     Args:

@@ -2,7 +2,9 @@
 
 import contextlib
 import inspect
+from collections.abc import Iterator, Sequence
 
+import keras
 import numpy as np
 
 from tfpipeline.system import UserError
@@ -10,7 +12,7 @@ from tfpipeline.system import UserError
 _PLAIN = (bool, int, float, str, type(None))
 
 
-def named_variables(model, optimizer) -> dict:
+def named_variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
     """Every variable that training changes, by a name that does not depend on what else the process built.
 
     Args:
@@ -25,12 +27,12 @@ def named_variables(model, optimizer) -> dict:
     return of_model | {f"optimizer/{i:04d}/{v.name.split('_')[-1]}": v for i, v in enumerate(optimizer.variables)}
 
 
-def arrays_of(variables: dict) -> dict[str, np.ndarray]:
+def arrays_of(variables: dict[str, keras.Variable]) -> dict[str, np.ndarray]:
     """The values of variables, by the same names."""
     return {name: variable.numpy() for name, variable in variables.items()}
 
 
-def assign(variables: dict, arrays: dict[str, np.ndarray]) -> None:
+def assign(variables: dict[str, keras.Variable], arrays: dict[str, np.ndarray]) -> None:
     """Gives the variables the values of a checkpoint.
 
     Raises:
@@ -49,7 +51,7 @@ def assign(variables: dict, arrays: dict[str, np.ndarray]) -> None:
 
 
 @contextlib.contextmanager
-def averaged_weights(model, optimizer):
+def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     """A context in which the model has the moving averages of its weights, if the optimizer keeps any.
 
     Args:
@@ -68,7 +70,9 @@ def averaged_weights(model, optimizer):
             variable.assign(value)
 
 
-def state_of_callbacks(callbacks) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
+def state_of_callbacks(
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
     """What callbacks remember, such as the best value so far and the epochs without a better one.
 
     Args:
@@ -78,7 +82,8 @@ def state_of_callbacks(callbacks) -> tuple[dict[str, dict], dict[str, np.ndarray
     Returns:
         (plain values by callback and attribute; arrays by "callback/CALLBACK/ATTRIBUTE/NUMBER").
     """
-    plain, arrays = {}, {}
+    plain: dict[str, dict] = {}
+    arrays: dict[str, np.ndarray] = {}
     for key, callback in _named(callbacks).items():
         given = _constructor_arguments(type(callback))
         values = {name: v for name, v in vars(callback).items() if not name.startswith("_") and name not in given}
@@ -90,12 +95,14 @@ def state_of_callbacks(callbacks) -> tuple[dict[str, dict], dict[str, np.ndarray
     return plain, arrays
 
 
-def restore_callbacks(callbacks, plain: dict[str, dict], arrays: dict[str, np.ndarray]) -> None:
+def restore_callbacks(
+    callbacks: Sequence[keras.callbacks.Callback], plain: dict[str, dict], arrays: dict[str, np.ndarray]
+) -> None:
     """Gives callbacks what `state_of_callbacks` took; one that was not there before begins anew."""
     for key, callback in _named(callbacks).items():
         for name, value in plain.get(key, {}).items():
             setattr(callback, name, value)
-        lists = {}
+        lists: dict[str, list[np.ndarray]] = {}
         for path, array in arrays.items():
             _, owner, name, _ = path.split("/")
             if owner == key:

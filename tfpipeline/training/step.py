@@ -42,7 +42,7 @@ def compile_steps(task, strategy: tf.distribute.Strategy) -> Callable:
     return take_steps
 
 
-def distribute_batches(batches: tf.data.Dataset, strategy: tf.distribute.Strategy):
+def distribute_batches(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.distribute.DistributedDataset:
     """The batches of this process for the replicas that it has, an even part for each, in their order.
 
     Args:

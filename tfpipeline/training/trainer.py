@@ -86,7 +86,8 @@ class Trainer:
         team: Team | None = None,
     ):
         self.task, self.directory, self.saver, self.console = task, directory, saver, console
-        self.step, self.loss_sum, self.history = 0, 0.0, []
+        self.step, self.loss_sum = 0, 0.0
+        self.history: list[dict] = []
         self.steps_taken, self.seconds_in_steps = 0, 0.0
         self.team = team or Team()
         self._strategy, self._workers = self.team.strategy, self.team.workers

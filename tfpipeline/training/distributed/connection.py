@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+from typing import Any
 
 from tfpipeline.system import UserError
 
@@ -50,7 +51,7 @@ class Connection:
         with contextlib.suppress(Gone):
             self._write(json.dumps({"failure": reason}).encode() + b"\n")
 
-    def receive(self):
+    def receive(self) -> Any:
         """The value that the peer sent; raises Gone, or UserError with the reason that `send_failure` gave."""
         try:
             message = json.loads(self._file.readline())

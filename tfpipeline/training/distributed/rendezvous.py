@@ -16,7 +16,7 @@ _HELLO_SECONDS = 10
 _RETRY_SECONDS = 0.2
 
 
-def meet(cluster: Cluster, seconds: float = START_SECONDS) -> Workers:
+def join_cluster(cluster: Cluster, seconds: float = START_SECONDS) -> Workers:
     """The workers of a cluster, connected once all of them are there.
 
     The chief listens at its address in the cluster, where TensorFlow will listen after it.
@@ -29,7 +29,7 @@ def meet(cluster: Cluster, seconds: float = START_SECONDS) -> Workers:
         UserError: somebody did not come in time, came twice, or knows another cluster; names the addresses.
     """
     deadline = time.monotonic() + seconds
-    connections = {}
+    connections: dict[int, Connection] = {}
     try:
         (_join if cluster.number else _gather)(cluster, deadline, connections)
     except BaseException:

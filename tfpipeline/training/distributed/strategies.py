@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from tfpipeline.training.distributed.cluster import Cluster
-from tfpipeline.training.distributed.rendezvous import meet
+from tfpipeline.training.distributed.rendezvous import join_cluster
 from tfpipeline.training.distributed.workers import ALONE, Workers
 
 # What a collective raises when a process at its other side ends, or no longer answers.
@@ -45,7 +45,7 @@ def connect_workers(cluster: Cluster | None) -> Iterator[Workers]:
     Raises:
         UserError: not all of them came, or one of them has ended, failed, or no longer answers.
     """
-    with meet(cluster) if cluster else ALONE as workers, _name_lost_workers(workers):
+    with join_cluster(cluster) if cluster else ALONE as workers, _name_lost_workers(workers):
         yield workers
 
 

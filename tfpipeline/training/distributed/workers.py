@@ -7,6 +7,7 @@ number of steps, a request to stop) travels here, as lines of JSON between the c
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from tfpipeline.system import Stopped, UserError
 from tfpipeline.training.distributed.cluster import Cluster
@@ -57,7 +58,7 @@ class Workers:
         """Whether this process writes the run directory, and decides where all must agree."""
         return self.number == 0
 
-    def exchange(self, value) -> list:
+    def exchange(self, value: Any) -> list:
         """What every worker gave, by number, as JSON gives it back; comes when all of them have called it.
 
         Args:
@@ -77,7 +78,7 @@ class Workers:
             connection.send(values)
         return values
 
-    def broadcast(self, value):
+    def broadcast(self, value: Any) -> Any:
         """What the chief gave; argument and errors are those of `exchange`."""
         return self.exchange(value)[0]
 
