@@ -42,8 +42,8 @@ test-extras: $(VENV)/extras.stamp
 # Takes hours: the students of docs/results.md, from real images in D and the label stores in L, both made there.
 sweep-imagenet64: $(VENV)/run.stamp
 	@test -n "$(D)" && test -n "$(L)" || { echo "give D=archives L=labels, the folders that docs/results.md names" >&2; exit 2; }
-	D="$(D)" L="$(L)" $(BIN)/python -m jobs.experiment --sweep benchmarks/sweeps/imagenet64.toml --out runs/imagenet64-sweep
-	D="$(D)" L="$(L)" $(BIN)/python -m jobs.experiment --sweep benchmarks/sweeps/imagenet64-best.toml --out runs/imagenet64-best
+	D="$(D)" L="$(L)" $(BIN)/python -m jobs.experiment --sweep recipes/imagenet64.toml --out runs/imagenet64-sweep
+	D="$(D)" L="$(L)" $(BIN)/python -m jobs.experiment --sweep recipes/imagenet64-best.toml --out runs/imagenet64-best
 
 clean:
 	rm -rf $(VENV) demo runs

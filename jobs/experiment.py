@@ -11,7 +11,7 @@ from jobs.training import command_line_of, read_sweep
 from tfpipeline.system.flags import Flags, flag, required
 from tfpipeline.training import run_directory
 
-EXAMPLE = "python -m jobs.experiment --sweep benchmarks/sweeps/shapes.toml --out runs/shapes-sweep"
+EXAMPLE = "python -m jobs.experiment --sweep recipes/shapes.toml --out runs/shapes-sweep"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

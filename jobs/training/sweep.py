@@ -39,7 +39,7 @@ def read_sweep(path: pathlib.Path) -> Sweep:
     try:
         sweep = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"--sweep {path} does not exist; see benchmarks/sweeps for examples") from error
+        raise UserError(f"--sweep {path} does not exist; see recipes/ for examples") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"--sweep {path} is no TOML file: {error}") from error
     about, shared, runs = (sweep.pop(name, default) for name, default in (("about", ""), ("flags", {}), ("runs", {})))

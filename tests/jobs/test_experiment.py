@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from jobs import command, experiment, train
+from jobs.training.sweep import command_line_of, read_sweep
 from tfpipeline.system.errors import FlagError, UserError
 
 SWEEP = """
@@ -108,23 +109,23 @@ def test_a_wrong_sweep_is_refused_by_name(text, error, message, tmp_path):
     path = tmp_path / "sweep.toml"
     path.write_text(text)
     with pytest.raises(error, match=message):
-        experiment.read_sweep(path)
+        read_sweep(path)
 
 
 def test_a_missing_sweep_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nothing\.toml does not exist"):
-        experiment.read_sweep(tmp_path / "nothing.toml")
+        read_sweep(tmp_path / "nothing.toml")
 
 
 @pytest.mark.parametrize(
     "path",
-    sorted((pathlib.Path(__file__).parents[2] / "benchmarks" / "sweeps").glob("*.toml")),
+    sorted((pathlib.Path(__file__).parents[2] / "recipes").glob("*.toml")),
     ids=lambda path: path.stem,
 )
 def test_the_sweeps_here_have_flags_of_training(path, monkeypatch):
     monkeypatch.setenv("D", "archives")
     monkeypatch.setenv("L", "labels")
-    about, shared, runs = experiment.read_sweep(path)
-    assert about
-    for changes in runs.values():
-        command.parse(train.Config, [*experiment.flags_of(shared | changes), "--run", "run"], "train", "")
+    sweep = read_sweep(path)
+    assert sweep.about
+    for changes in sweep.changes.values():
+        command.parse(train.Config, [*command_line_of(sweep.shared | changes), "--run", "run"], "train", "")
