@@ -46,4 +46,4 @@ sweep-imagenet64: $(VENV)/run.stamp
 	D="$(D)" L="$(L)" $(BIN)/python -m jobs.experiment --sweep recipes/imagenet64-best.toml --out runs/imagenet64-best
 
 clean:
-	rm -rf $(VENV) demo runs
+	rm -rf $(VENV) demo runs build dist *.egg-info
