@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Two processes, however many cores there are: TensorFlow spreads each test over all of them.
+PARALLEL := -n 2 --dist worksteal
 
-.PHONY: demo test lint test-peers test-extras sweep-imagenet64 clean
+.PHONY: demo check test lint test-peers test-extras sweep-imagenet64 clean
 .DELETE_ON_ERROR:
 
 # The stamps are newer than the requirement files once these are installed.
@@ -26,9 +28,14 @@ demo: $(VENV)/run.stamp
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Before a commit: the style, the types and the quick tests, in less than 90 seconds.
+check: lint
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not peers and not extras"
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -q -m "not peers and not extras"
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not peers and not extras"
 
 # PyTorch's default wheel brings gigabytes, so the comparisons with it are a target of their own.
 test-peers: $(VENV)/dev.stamp
