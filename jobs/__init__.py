@@ -1,1 +1,4 @@
-"""What people run: one short file per command, from flags to a frozen dataclass to `run(config)`."""
+"""What people run: one short file per command, from flags to a frozen dataclass to `run(config)`.
+
+What several commands share is in training, labeling and reports.
+"""

@@ -1,1 +1,4 @@
-"""From images to a teacher's answers on disk."""
+"""From images to a teacher's answers on disk.
+
+Its rooms, each on top of those before it: labels, teachers, enlarging, work.
+"""

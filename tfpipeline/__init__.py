@@ -1,1 +1,4 @@
-"""Images in, batches out; training and checkpoints. Knows no teacher and no network."""
+"""Images in, batches out; training and checkpoints. Knows no teacher and no network.
+
+Its rooms, each on top of those before it: system, images and pictures, batches, training.
+"""

@@ -1,6 +1,6 @@
 """The training loop and all that survives it: trainer, checkpoints, run directory, evaluation.
 
-It knows no teacher and no network: a `Task` says what is learned.
+It knows no teacher and no network: a `Task` says what is learned. Training on several machines is in distributed.
 """
 
 import lazy_loader
