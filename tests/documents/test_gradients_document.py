@@ -1,39 +1,29 @@
 """docs/gradients.md: its sessions print what they show, and its quotations stand in the code."""
 
-import ast
 import doctest
 import re
 from pathlib import Path
 
 import pytest
 
+from tests.support.quotations import assert_quoted, quotations_in
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "gradients.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-# [`function`](file): and the block of lines that it contains.
-QUOTATION = re.compile(r"^\[`([\w.]+)`\]\(([^)#]+\.py)\):\n```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SESSIONS = [block for block in BLOCK.findall(TEXT) if block.startswith(">>>")]
-QUOTATIONS = QUOTATION.findall(TEXT)
-
-
-def lines_of(path, name):
-    """The stripped lines of a function, or of the method `Class.function`, that stands in a file."""
-    source = path.read_text(encoding="utf-8")
-    node = ast.parse(source)
-    for part in name.split("."):
-        (node,) = (child for child in node.body if getattr(child, "name", None) == part)
-    return [line.strip() for line in ast.get_source_segment(source, node).splitlines()]
+QUOTATIONS = quotations_in(DOCUMENT)
 
 
 def test_every_block_is_a_session_or_a_quotation():
     assert len(SESSIONS) + len(QUOTATIONS) == len(BLOCK.findall(TEXT)) == TEXT.count("```python")
 
 
-@pytest.mark.parametrize("name, file, lines", QUOTATIONS, ids=[f"{file}:{name}" for name, file, _ in QUOTATIONS])
-def test_quoted_lines_stand_in_the_function_in_this_order(name, file, lines):
-    remaining = iter(lines_of(DOCUMENT.parent / file, name))
-    for line in lines.splitlines():
-        assert line.strip() in remaining, f"{file} has no such line in {name}, or not there: {line}"
+@pytest.mark.parametrize(
+    ("name", "path", "lines"), QUOTATIONS, ids=[f"{path.stem}:{name}" for name, path, _ in QUOTATIONS]
+)
+def test_quoted_lines_stand_in_the_function_in_this_order(name, path, lines):
+    assert_quoted(path, name, lines)
 
 
 def test_sessions_print_what_they_show():

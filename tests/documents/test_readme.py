@@ -1,4 +1,4 @@
-"""The commands in README.md and docs/ are commands of this program, with flags that it has."""
+"""What the documents tell to run are commands of this program, with flags that it has; what they link is there."""
 
 import importlib
 import pathlib
@@ -10,7 +10,7 @@ import pytest
 from jobs import command
 
 ROOT = pathlib.Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands(text: str) -> list[list[str]]:
@@ -52,3 +52,11 @@ def test_a_wrong_flag_in_a_document_is_found(capsys):
 def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
         assert target.startswith("http") or (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.parametrize("package", ["jobs", "labeling", "models", "tfpipeline"])
+def test_the_map_shows_every_room(package):
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Map of the code")[1]
+    for door in (ROOT / package).rglob("__init__.pyi"):
+        room = f"{door.parent.relative_to(ROOT).as_posix()}/"
+        assert f"[{room}]({room})" in text, f"the map of the code in README.md has no row for {room}"
