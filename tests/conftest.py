@@ -1,8 +1,19 @@
-"""What a test changes for the whole process is undone before the next one."""
+"""What all tests share: the folder of real data, and that no test changes the process for the next one."""
 
+import os
+import pathlib
 import sys
 
 import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> pathlib.Path:
+    """The folder of real images and teachers; without one the test is skipped."""
+    folder = os.environ.get("TFPIPELINE_REAL_DATA")
+    if not folder:
+        pytest.skip("TFPIPELINE_REAL_DATA names no folder of real data")
+    return pathlib.Path(folder)
 
 
 @pytest.fixture(autouse=True)

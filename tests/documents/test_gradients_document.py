@@ -2,13 +2,13 @@
 
 import doctest
 import re
-from pathlib import Path
 
 import pytest
 
 from tests.support.quotations import assert_quoted, quotations_in
+from tests.support.repository import ROOT
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "gradients.md"
+DOCUMENT = ROOT / "docs" / "gradients.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SESSIONS = [block for block in BLOCK.findall(TEXT) if block.startswith(">>>")]

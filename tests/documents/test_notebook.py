@@ -1,12 +1,11 @@
 """The Colab notebook runs from its first to its last cell, on small numbers."""
 
-import pathlib
-
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.support.repository import ROOT
+
 NOTEBOOK = ROOT / "notebooks" / "colab.ipynb"
 
 

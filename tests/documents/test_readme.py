@@ -1,25 +1,15 @@
 """What the documents tell to run are commands of this program, with flags that it has; what they link is there."""
 
 import importlib
-import pathlib
 import re
 import shlex
 
 import pytest
 
 from jobs import command
+from tests.support.repository import ROOT, commands
 
-ROOT = pathlib.Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def commands(text: str) -> list[list[str]]:
-    """The arguments of every `python -m jobs.NAME ...` in a document, from the job's name on."""
-    joined = text.replace("\\\n", " ")
-    return [
-        shlex.split(line, comments=True)
-        for line in re.findall(r"^\s*(?:\S+=\S+ )*python -m jobs\.(\w.*)$", joined, re.M)
-    ]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Interpolation, its comparison and choice, and the views of an image."""

@@ -1,8 +1,6 @@
 """The ways of enlarging, compared: the figures against counting by hand, and a recommendation that sees no truth."""
 
 import csv
-import os
-import pathlib
 import types
 
 import numpy as np
@@ -237,9 +235,6 @@ def test_flags_that_cannot_be_used(tmp_path, more, message):
         run(["one"], tmp_path / "out", "--images", "shapes", *more)
 
 
-@pytest.mark.skipif(
-    "TFPIPELINE_REAL_DATA" not in os.environ, reason="TFPIPELINE_REAL_DATA names no folder of real data"
-)
 @pytest.mark.parametrize(
     ("name", "within_a_point"),
     [
@@ -247,10 +242,9 @@ def test_flags_that_cannot_be_used(tmp_path, more, message):
         ("mobilenet_v1_0.75_224.keras", ("lanczos3", "lanczos5")),
     ],
 )
-def test_real_teachers_get_one_of_their_best_from_a_hundred_images(tmp_path, name, within_a_point):
+def test_real_teachers_get_one_of_their_best_from_a_hundred_images(tmp_path, real_data, name, within_a_point):
     """The best on all 1,000 images, by docs/results.md."""
 
-    real = pathlib.Path(os.environ["TFPIPELINE_REAL_DATA"])
-    store = store_of(f"archive:{real / 'imagenet64' / 'thousand_64x64.tar'}", cache=tmp_path)
+    store = store_of(f"archive:{real_data / 'imagenet64' / 'thousand_64x64.tar'}", cache=tmp_path)
     images = store.images[comparison.sample(len(store), 100)]
-    assert recommended(load_teacher(str(real / "teachers" / name)), images, batch_size=50) in within_a_point
+    assert recommended(load_teacher(str(real_data / "teachers" / name)), images, batch_size=50) in within_a_point

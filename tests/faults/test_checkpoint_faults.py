@@ -6,27 +6,16 @@ import pathlib
 import pickle
 import subprocess
 import sys
-import textwrap
 
 import numpy as np
 import pytest
 
+from tests.support.checkpoints import assert_is, save
+from tests.support.disk import small_disk
+from tests.support.repository import ROOT
 from tfpipeline.system import files as durable
 from tfpipeline.system.errors import UserError
 from tfpipeline.training import checkpoint
-
-
-def arrays_at(step):
-    return {"x": np.random.default_rng(step).normal(size=200), "step": np.array(step)}
-
-
-def save(directory, step):
-    return checkpoint.save(directory, step, arrays_at(step), {"seed": 0}, {"wait": step})
-
-
-def assert_is(snapshot, step):
-    assert snapshot.step == step and snapshot.state == {"wait": step}
-    assert snapshot.arrays["x"].tobytes() == arrays_at(step)["x"].tobytes()
 
 
 @pytest.fixture
@@ -35,46 +24,8 @@ def three(tmp_path):
 
 
 def test_a_kill_before_or_after_any_system_call_of_a_commit_loses_nothing(tmp_path):
-    program = textwrap.dedent("""
-        import pathlib, shutil, sys
-        from tests.support.kill_between_calls import killed_at
-        from tfpipeline.training import checkpoint
-        from tests.faults.test_checkpoint_faults import assert_is, save
-
-        root = pathlib.Path(sys.argv[1])
-
-        def commit(directory):
-            save(directory, 3)
-            checkpoint.prune(directory, keep=2)
-
-        def contents(directory):
-            return {path.name: path.read_bytes() for path in directory.iterdir()}
-
-        (root / "before").mkdir()
-        save(root / "before", 1), save(root / "before", 2)
-        shutil.copytree(root / "before", root / "whole")
-        commit(root / "whole")
-        stop, kills = 0, 0
-        while True:
-            directory = root / str(stop)
-            shutil.copytree(root / "before", directory)
-            killed = killed_at(stop, lambda: commit(directory))
-            newest = checkpoint.load_newest(directory, sys.exit)
-            assert_is(newest, newest.step)
-            assert newest.step in (2, 3)
-            assert len([path for path in checkpoint.newest_first(directory) if checkpoint.is_whole(path)]) >= 2
-            commit(directory)
-            assert contents(directory) == contents(root / "whole")
-            if not killed:
-                break
-            stop += 1
-        print(stop)
-    """)
-    root = pathlib.Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    done = subprocess.run(
-        [sys.executable, "-c", program, tmp_path], env=environment, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", "tests.support.killed_commits", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if "ptrace is not permitted" in done.stderr:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
@@ -120,20 +71,13 @@ def test_all_damaged_is_refused_with_a_list_and_nothing_is_deleted(three):
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoints_and_says_so(tmp_path):
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    try:
+    with small_disk(tmp_path, "64k"):
         save(tmp_path, 1)
         with pytest.raises(UserError, match=r"cannot save .*step-0+2-.*No space left on device; the earlier"):
             checkpoint.save(tmp_path, 2, {"x": np.zeros(100_000)}, {})
         assert_is(checkpoint.load_newest(tmp_path), 1)
         assert len(list(tmp_path.iterdir())) == 1
         save(tmp_path, 2)
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)
 
 
 class ForgetfulDisk:

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import random
-import subprocess
 import zipfile
 
 import numpy as np
@@ -13,6 +12,7 @@ from jobs import command, label_imagenet64
 from labeling.labels.spec import LabelSpec
 from labeling.labels.store import Labels, create_labels, open_labels
 from labeling.work import labeler
+from tests.support.disk import contents, small_disk
 from tests.support.processes import Child
 from tests.support.tiny_teachers import log_softmax, mean_color_logits, save_hub_module
 from tfpipeline.system.errors import UserError
@@ -56,10 +56,6 @@ def flags(place, out, *more):
 
 def label(arguments):
     return label_imagenet64.run(command.parse(label_imagenet64.Config, arguments, "label", ""))
-
-
-def contents(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
 
 
 def shards_in(directory):
@@ -128,11 +124,7 @@ def test_two_at_once_one_of_them_killed(tmp_path, whole_by_color, seed):
 def test_a_full_disk_is_told_and_labeling_goes_on_when_there_is_space(tmp_path, place, whole, capsys):
     out = tmp_path / "disk" / "labels"
     out.parent.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "none", out.parent]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    try:
+    with small_disk(out.parent, "128k") as resize:
         with pytest.raises(SystemExit) as end:
             command.main(label_imagenet64.Config, label_imagenet64.run, label_imagenet64.EXAMPLE, flags(place, out))
         said = capsys.readouterr().err
@@ -142,11 +134,9 @@ def test_a_full_disk_is_told_and_labeling_goes_on_when_there_is_space(tmp_path, 
         written = contents(out)
         assert 0 < len(written) < len(whole)
         assert written.items() <= whole.items()
-        subprocess.run(["mount", "-o", "remount,size=8m", out.parent], check=True)
+        resize("8m")
         assert label(flags(place, out))["labeled"] == len(whole) - len(written)
         assert contents(out) == whole
-    finally:
-        subprocess.run(["umount", out.parent], check=True)
 
 
 def parts_of(path):

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import toy_training as toy
 from tests.support.processes import Child, finished
+from tests.support.runs import newest_step
 from tfpipeline.training import checkpoint, run_directory
 
 EPOCHS, SAVE_STEPS = 12, 3
@@ -44,11 +45,6 @@ def assert_ended_like(whole, directory):
         for place in (whole, directory)
     ]
     assert files[0] == files[1]
-
-
-def newest_step(directory):
-    found = checkpoint.newest_first(directory / run_directory.CHECKPOINTS)
-    return checkpoint.step_of(found[0]) if found else 0
 
 
 def test_twenty_kills_at_random_moments_change_no_bit_and_no_order(whole, tmp_path):

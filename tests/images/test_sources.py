@@ -1,7 +1,5 @@
 """Folders, archives and truth files, opened to the same images in the same order."""
 
-import os
-import pathlib
 import subprocess
 import sys
 
@@ -10,6 +8,7 @@ import pytest
 
 from tests.support.images import source_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder, write_tar, write_zip
+from tests.support.repository import ROOT
 from tfpipeline.system.errors import FlagError, UserError
 
 NAMES = ("b/10.png", "b/2.png", "a/3.png", "a/1.png", "c/x.png")
@@ -156,15 +155,11 @@ def test_tensorflow_is_imported_only_for_its_datasets(tmp_path):
         f"list(sources.open_source(flags.ImageFlags(images={f'folder:{tmp_path}'!r})))\n"
         "print(sorted({'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules)))"
     )
-    root = pathlib.Path(__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True).stdout == "[]\n"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "[]\n"
 
 
-@pytest.mark.skipif(
-    "TFPIPELINE_REAL_DATA" not in os.environ, reason="TFPIPELINE_REAL_DATA names no folder of real data"
-)
-def test_a_thousand_real_images_join_their_truth():
-    folder = pathlib.Path(os.environ["TFPIPELINE_REAL_DATA"]) / "imagenet64"
+def test_a_thousand_real_images_join_their_truth(real_data):
+    folder = real_data / "imagenet64"
     spec = f"archive:{folder / 'thousand_64x64.tar'}"
     source = source_of(spec, truth=folder / "thousand_truth.csv")
     images = list(source)

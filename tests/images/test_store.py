@@ -11,10 +11,12 @@ import signal
 import numpy as np
 import pytest
 
+from tests.support.console import RecordingConsole
+from tests.support.disk import contents
 from tests.support.images import source_of, store_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder, write_tar
 from tfpipeline.images import store as image_store
-from tfpipeline.images.store import SILENT, build_store, open_store
+from tfpipeline.images.store import build_store, open_store
 from tfpipeline.system.errors import Stopped, UserError
 
 FILES = {f"{folder}/{i}.png": encoded(pixels_of(i % 6)) for i, folder in enumerate("abcabcabc")}
@@ -23,19 +25,6 @@ FILES = {f"{folder}/{i}.png": encoded(pixels_of(i % 6)) for i, folder in enumera
 @pytest.fixture
 def spec(tmp_path):
     return f"archive:{write_tar(tmp_path / 'images.tar', FILES)}"
-
-
-def contents(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
-
-
-class Spoken:
-    """A console that keeps what is said."""
-
-    def __init__(self):
-        self.lines = []
-        self.say = self.lines.append
-        self.bar = SILENT.bar
 
 
 class Interrupted:
@@ -55,7 +44,7 @@ class Interrupted:
 
 
 def test_a_store_holds_what_the_source_gave(tmp_path, spec):
-    source, console = source_of(spec), Spoken()
+    source, console = source_of(spec), RecordingConsole()
     store = build_store(source, tmp_path / "deep" / "store", console)
     for i, (name, pixels, truth) in enumerate(source):
         np.testing.assert_array_equal(store.images[i], pixels)
@@ -71,7 +60,7 @@ def test_a_store_holds_what_the_source_gave(tmp_path, spec):
 
 
 def test_repeated_pixels_are_counted_and_told(tmp_path, spec):
-    console = Spoken()
+    console = RecordingConsole()
     store = build_store(source_of(spec), tmp_path / "store", console)
     assert store.description["duplicates"] == 3
     assert console.lines == ["duplicates: 3 of 9 images have the pixels of an earlier one"]
@@ -113,7 +102,7 @@ def test_broken_images_are_refused_or_listed(tmp_path):
     ):
         build_store(source_of(f"folder:{folder}"), tmp_path / "store")
     assert not (tmp_path / "store").exists()
-    console = Spoken()
+    console = RecordingConsole()
     store = build_store(source_of(f"folder:{folder}", skip_broken=True), tmp_path / "store", console)
     assert store.names == ["1.png"]
     assert store.description["skipped"] == ["2.png", "3.png"]

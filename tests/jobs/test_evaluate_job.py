@@ -14,8 +14,8 @@ from jobs.reports import evaluation as reports
 from jobs.reports import run as run_report
 from jobs.training import finished
 from jobs.training.finished import Classes, config_of, load_model
-from tests.faults.test_resume_refusals import World
 from tests.support.images import store_of
+from tests.support.worlds import World
 from tfpipeline import pictures
 from tfpipeline.batches import Answers
 from tfpipeline.system.console import SILENT

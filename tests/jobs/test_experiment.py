@@ -1,7 +1,6 @@
 """jobs.experiment: sweeps are read or refused by name; a sweep that is run again goes on."""
 
 import json
-import pathlib
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import pytest
 
 from jobs import command, experiment, train
 from jobs.training.sweep import command_line_of, read_sweep
+from tests.support.repository import ROOT
 from tfpipeline.system.errors import FlagError, UserError
 
 SWEEP = """
@@ -119,7 +119,7 @@ def test_a_missing_sweep_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     "path",
-    sorted((pathlib.Path(__file__).parents[2] / "recipes").glob("*.toml")),
+    sorted((ROOT / "recipes").glob("*.toml")),
     ids=lambda path: path.stem,
 )
 def test_the_sweeps_here_have_flags_of_training(path, monkeypatch):

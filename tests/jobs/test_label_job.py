@@ -4,7 +4,6 @@ import dataclasses
 import json
 import multiprocessing
 import os
-import pathlib
 import random
 import signal
 import subprocess
@@ -19,10 +18,11 @@ from labeling.enlarging import interpolation
 from labeling.labels.store import open_labels
 from labeling.teachers import conventions
 from labeling.work import runtimes
+from tests.support.disk import contents
+from tests.support.repository import ROOT
 from tests.support.tiny_teachers import save_hub_module
 from tfpipeline.system.errors import FlagError, UserError
 
-ROOT = pathlib.Path(__file__).parents[2]
 IMAGES = SHARDS = 120
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(["labeling.work.answerer", "labeling.teachers.saved_models", "jobs.label_imagenet64"])
@@ -54,10 +54,6 @@ def flags(place, out, **changed):
 
 def config_of(place, out, **changed):
     return command.parse(label_imagenet64.Config, flags(place, out, **changed), "label", "")
-
-
-def contents(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -347,20 +343,12 @@ def test_help_offers_what_the_program_knows():
     assert ("auto", *conventions.RANGES) == label_imagenet64.RANGES
 
 
-@pytest.fixture
-def real():
-    directory = os.environ.get("TFPIPELINE_REAL_DATA")
-    if not directory:
-        pytest.skip("TFPIPELINE_REAL_DATA is not set")
-    return pathlib.Path(directory)
-
-
-def test_the_thousand_real_images(tmp_path, real):
+def test_the_thousand_real_images(tmp_path, real_data):
     figures = label_imagenet64.run(
         label_imagenet64.Config(
-            images=f"archive:{real}/imagenet64/thousand_64x64.tar",
-            truth=f"{real}/imagenet64/thousand_truth.csv",
-            teacher=(f"{real}/teachers/mobilenet_v2_100_224",),
+            images=f"archive:{real_data}/imagenet64/thousand_64x64.tar",
+            truth=f"{real_data}/imagenet64/thousand_truth.csv",
+            teacher=(f"{real_data}/teachers/mobilenet_v2_100_224",),
             cache=str(tmp_path / "cache"),
             out=str(tmp_path / "labels"),
         )

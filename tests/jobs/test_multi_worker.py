@@ -7,9 +7,10 @@ import signal
 import numpy as np
 import pytest
 
-from tests.jobs.test_train_job import argv_of, call, figures_of, files_of, run_job
+from tests.support.clusters import clusters
+from tests.support.jobs import argv_of, call, figures_of, run_job
 from tests.support.processes import Child, finished
-from tests.training.test_workers import clusters
+from tests.support.runs import files_of
 from tfpipeline.training import checkpoint, run_directory, trainer
 
 WORKERS = 2

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jobs import show_augmentation
-from tests.jobs.test_training_data import labels
+from tests.support.label_stores import labels
 from tfpipeline.batches.augmentation import parse_augmentation
 from tfpipeline.batches.dataset import TrainingBatches
 from tfpipeline.system.errors import FlagError

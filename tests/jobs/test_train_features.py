@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from jobs import command, train
 from jobs.training import Config
-from tests.jobs.test_train_job import argv_of, figures_of, run_job
+from tests.support.jobs import argv_of, figures_of, run_job
 from tests.support.processes import finished
 from tfpipeline.system.errors import UserError
 from tfpipeline.training import checkpoint, run_directory

@@ -6,45 +6,17 @@ import numpy as np
 import pytest
 
 from jobs import command, train
+from tests.support.jobs import argv_of, call, figures_of, run_job
 from tests.support.processes import Child, finished
+from tests.support.runs import files_of, newest_step
 from tfpipeline.system.errors import FlagError, UserError
 from tfpipeline.system.flags import from_flat
-from tfpipeline.training import checkpoint, run_directory
-
-FLAGS = {
-    "images": "shapes",
-    "limit": 64,
-    "size": 16,
-    "validation-limit": 24,
-    "labels": "truth",
-    "network": "conv_classifier",
-    "network-options": ["filters_per_layer=4", "hidden_dims=8", "batch_norm=true", "dropout=0.3"],
-    "epochs": 4,
-    "batch-size": 8,
-    "augment": "flip,translate:2",
-    "save-every": 2,
-}
-
-
-def call(argv):
-    command.main(train.Config, train.run, train.EXAMPLE, argv)
+from tfpipeline.training import run_directory
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
-
-
-def argv_of(cache, directory, *switches, **changes):
-    """The flags of a small run, with changes, as an argument list."""
-    values = {**FLAGS, "cache": cache, "run": directory}
-    values |= {name.replace("_", "-"): value for name, value in changes.items()}
-    pairs = [(name, one) for name, value in values.items() for one in (value if isinstance(value, list) else [value])]
-    return [*(text for name, value in pairs for text in (f"--{name}", str(value))), *switches]
-
-
-def figures_of(child):
-    return json.loads(child.said().splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +25,6 @@ def whole(cache, tmp_path_factory):
     directory = tmp_path_factory.mktemp("whole")
     child = finished(directory / "said", run_job, argv_of(cache, directory / "run"))
     return directory / "run", figures_of(child)
-
-
-def run_job(argv):
-    """Runs the command in a child; returns only at exit code 0."""
-    try:
-        call(argv)
-    except SystemExit as end:
-        if end.code:
-            raise
 
 
 def test_figures_files_and_config(whole):
@@ -93,17 +56,6 @@ def test_killed_at_three_moments_and_resumed_gives_the_same_bytes(cache, whole, 
     assert figures["weights_sha256"] == whole[1]["weights_sha256"]
     assert (run / "history.csv").read_text() == (whole[0] / "history.csv").read_text()
     assert files_of(run) == files_of(whole[0])
-
-
-def newest_step(directory):
-    found = checkpoint.newest_first(directory / run_directory.CHECKPOINTS)
-    return checkpoint.step_of(found[0]) if found else 0
-
-
-def files_of(directory):
-    """The names, and so the hashes, of the arrays in the newest checkpoint."""
-    newest = checkpoint.load_newest(directory / run_directory.CHECKPOINTS)
-    return newest.step, checkpoint.sha256_of_arrays(newest.arrays), newest.state
 
 
 CHANGES = [

@@ -8,26 +8,11 @@ import pytest
 
 from jobs.training.data import LabeledImages, TrueClasses, label_held_out, label_images
 from jobs.training.objective import build_targets
-from labeling.labels.spec import LabelSpec
-from labeling.labels.store import create_labels
 from models.flags import ObjectiveFlags
-from tfpipeline.batches import Answers
+from tests.support.console import RecordingConsole
+from tests.support.label_stores import COUNT, NAMES, TOP, K, labels
 from tfpipeline.system.console import SILENT
 from tfpipeline.system.errors import FlagError, UserError
-
-COUNT, K, TOP = 6, 4, 2
-NAMES = ("a", "b", "c", "d")
-SPEC = LabelSpec(
-    dataset="d" * 64,
-    images_sha256="1" * 64,
-    names_sha256="2" * 64,
-    count=COUNT,
-    shard_size=4,
-    teachers=({"name": "t", "fingerprint": "f" * 64, "interpolation": "bilinear", "weight": 1.0},),
-    classes=K,
-    class_names=NAMES,
-    top_k=TOP,
-)
 
 
 class Store(types.SimpleNamespace):
@@ -46,43 +31,11 @@ def store(names=NAMES, truth=(0, 1, 2, 3, 0, 1), size=8):
     )
 
 
-def labels(directory, **changes):
-    """A whole label store whose first answer to view v of image i is class (i + v) % K, with probability 1/2 + v/8."""
-    spec = dataclasses.replace(SPEC, **changes)
-    stored = create_labels(directory, spec)
-    number = np.arange(len(spec.views))
-    first_probs = 0.5 + number / 8
-    for first, last in stored.ranges:
-        n = last - first
-        top = (np.arange(first, last)[:, None] + number) % K
-        probs = np.stack([first_probs, (1 - first_probs) / 2], -1)
-        stored.write_shard(
-            first,
-            last,
-            Answers(
-                np.stack([top, (top + 1) % K], -1).astype(np.uint16),
-                np.log(np.tile(probs, (n, 1, 1))).astype(np.float16),
-                np.log(np.tile(probs[:, 1], (n, 1))).astype(np.float16),
-            ),
-        )
-    return str(directory)
-
-
 def truth_alone(truth):
     """Images that are learned by their truth."""
     truth = np.array(truth, np.int32)
     images = np.zeros((len(truth), 8, 8, 3), np.uint8)
     return LabeledImages(images, K, truth, None, {}, TrueClasses(NAMES, K))
-
-
-class Heard:
-    """A console that keeps what was said."""
-
-    def __init__(self):
-        self.lines = []
-
-    def say(self, line):
-        self.lines.append(line)
 
 
 def test_answers_are_joined_by_index_in_the_types_of_the_loss(tmp_path):
@@ -119,7 +72,7 @@ def test_replayed_views_have_a_row_each_and_whole_images_the_answer_to_identity(
     ],
 )
 def test_without_replay_whole_images_are_learned_and_other_views_are_told(tmp_path, views, learned, said):
-    heard = Heard()
+    heard = RecordingConsole()
     data = label_images(store(), labels(tmp_path, views=views), heard)
     assert data.teacher_top.tolist() == [(i + learned) % K for i in range(COUNT)]
     assert data.views == () and build_targets(data, ObjectiveFlags(), SILENT)["top_k"].shape == (COUNT, TOP)
@@ -145,7 +98,7 @@ def test_validation_measures_against_the_answers_to_whole_images(tmp_path):
 
 
 def test_weights_go_by_the_answer_to_each_view_or_by_the_truth(tmp_path):
-    heard = Heard()
+    heard = RecordingConsole()
     data = label_images(store(), labels(tmp_path, views=("identity", "flip")), SILENT, replay=True)
     assert "weight" not in build_targets(data, ObjectiveFlags(), heard) and not heard.lines
     weights = build_targets(data, ObjectiveFlags(confidence_threshold=0.6), heard)["weight"]
@@ -159,7 +112,7 @@ def test_weights_go_by_the_answer_to_each_view_or_by_the_truth(tmp_path):
 
 
 def test_it_is_told_what_a_temperature_gives_to_classes_that_the_labels_do_not_tell_apart(tmp_path):
-    heard = Heard()
+    heard = RecordingConsole()
     data = label_images(store(), labels(tmp_path), SILENT)
     for classes, temperature in ((K, 1.0), (K, 0.5), (TOP, 2.0)):
         build_targets(dataclasses.replace(data, classes=classes), ObjectiveFlags(temperature=temperature), heard)

@@ -1,0 +1,1 @@
+"""The label store, the quality of its labels without a truth, and its export."""

@@ -1,8 +1,6 @@
 """The label store serves what was written, in the order of the images, and never anything damaged."""
 
 import dataclasses
-import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -13,6 +11,7 @@ import pytest
 
 from labeling.labels.spec import LabelSpec
 from labeling.labels.store import Labels, check_mixes, create_labels, open_labels
+from tests.support.repository import ROOT
 from tfpipeline.system.errors import UserError
 
 SPEC = LabelSpec(
@@ -220,5 +219,4 @@ def test_labels_join_their_images_only(store):
 
 def test_importing_the_store_does_not_load_tensorflow():
     program = "import sys, labeling.labels.store; sys.exit('tensorflow' in sys.modules)"
-    root = pathlib.Path(__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", program], cwd=root, env={**os.environ}).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0

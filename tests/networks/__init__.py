@@ -1,0 +1,1 @@
+"""Layers, blocks, networks, losses, schedules, and their export."""

@@ -1,0 +1,1 @@
+"""Files, flags and exit codes, and the direction of imports."""

@@ -12,9 +12,9 @@ import sys
 
 import pytest
 
+from tests.support.repository import ROOT
 from tfpipeline.system import UserError
 
-ROOT = pathlib.Path(__file__).parents[2]
 BELOW = {
     "tfpipeline": set(),
     "labeling": {"tfpipeline"},

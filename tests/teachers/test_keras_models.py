@@ -1,6 +1,5 @@
 """Teachers from Keras files and names: the range that they want is found, or asked for."""
 
-import os
 import pathlib
 
 import keras
@@ -180,9 +179,6 @@ def test_code_inside_a_file_is_not_run(tmp_path):
         ("mobilenet_v2_100_224", "0..1", 1000, "logits"),
     ],
 )
-def test_real_teachers_need_no_flags(file, range, classes, output):
-    real = os.environ.get("TFPIPELINE_REAL_DATA")
-    if not real:
-        pytest.skip("TFPIPELINE_REAL_DATA is not set")
-    teacher = load_teacher(str(pathlib.Path(real) / "teachers" / file))
+def test_real_teachers_need_no_flags(real_data, file, range, classes, output):
+    teacher = load_teacher(str(real_data / "teachers" / file))
     assert (teacher.feeding.range, teacher.classes, teacher.feeding.output) == (range, classes, output)

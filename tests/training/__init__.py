@@ -1,0 +1,1 @@
+"""Trainer, checkpoints, savers, evaluation, and the workers of a cluster."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jobs import train
+from tests.support.clusters import clusters
 from tfpipeline.system.errors import FlagError, Stopped, UserError
 from tfpipeline.system.flags import from_flat
 from tfpipeline.training import checkpoint
@@ -56,15 +57,6 @@ def test_a_wrong_tf_config_is_refused_with_an_example_before_anything_else(monke
     with pytest.raises(FlagError, match=f'{problem}.*"index": 0') as refusal:
         train.run(config)
     assert refusal.value.exit_code == 2 and not (tmp_path / "run").exists()
-
-
-def clusters(count):
-    """As many workers on this machine, at ports that are free."""
-    doors = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    addresses = tuple(f"127.0.0.1:{door.getsockname()[1]}" for door in doors)
-    for door in doors:
-        door.close()
-    return [Cluster(addresses, number) for number in range(count)]
 
 
 def together(clusters, work, seconds=60):

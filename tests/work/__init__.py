@@ -1,0 +1,1 @@
+"""Labeling itself: the labeler, the gate, the runtimes, and the distributed engine."""

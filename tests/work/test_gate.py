@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import os
 import pathlib
 import re
 import tarfile
@@ -110,12 +109,9 @@ def test_the_bundled_teacher():
 
 
 @pytest.fixture(scope="module")
-def thousand():
+def thousand(real_data):
     """The thousand real images and their classes, uint8 (1000, 64, 64, 3) and int64 (1000,)."""
-    real = os.environ.get("TFPIPELINE_REAL_DATA")
-    if not real:
-        pytest.skip("TFPIPELINE_REAL_DATA is not set")
-    folder = pathlib.Path(real) / "imagenet64"
+    folder = real_data / "imagenet64"
     with open(folder / "thousand_truth.csv", newline="") as file:
         truth = {row["file"]: int(row["class_index"]) for row in csv.DictReader(file)}
     with tarfile.open(folder / "thousand_64x64.tar") as archive:
@@ -129,10 +125,9 @@ def thousand():
 
 
 @pytest.mark.parametrize(("file", "right"), [("mobilenet_v2_100_224", "0..1"), ("mobilenet_v1_0.75_224.keras", "tf")])
-def test_real_teachers(thousand, monkeypatch, file, right):
+def test_real_teachers(thousand, real_data, monkeypatch, file, right):
     images, truth = thousand
-    spec = str(pathlib.Path(os.environ["TFPIPELINE_REAL_DATA"]) / "teachers" / file)
-    teacher = load_teacher(spec)
+    teacher = load_teacher(str(real_data / "teachers" / file))
     assert teacher.feeding.range == right
     answers = gate.answers_by_range(Expert(teacher, "bilinear"), images[gate.sample_of(len(images))], 32)
     monkeypatch.setattr(gate, "answers_by_range", lambda *_: dict(answers))  # The same for all of the checks.

@@ -13,6 +13,7 @@ from labeling.labels.store import Labels, create_labels
 from labeling.teachers.teacher import load_teacher
 from labeling.work import labeler
 from labeling.work.answerer import Answerer, largest
+from tests.support.disk import contents
 from tests.support.tiny_teachers import log_softmax, mean_color_logits, save_hub_module
 from tfpipeline.system.errors import Stopped
 from tfpipeline.system.signals import StopRequest
@@ -45,10 +46,6 @@ def label_all(images, experts, directory, answer, stop=None, views=("identity",)
 
 def answerer(images, experts, views=("identity",), k=4):
     return Answerer(experts, views, k, images.shape[1:], BATCH)
-
-
-def contents(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 def test_labels_are_the_largest_log_probs(tmp_path, teacher, images):

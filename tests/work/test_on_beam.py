@@ -11,8 +11,9 @@ import pytest
 import labeling
 from jobs import command, label_imagenet64
 from labeling.labels.store import LabelStore
-from tests.documents.test_readme import ROOT, commands
+from tests.support.disk import contents
 from tests.support.processes import Child
+from tests.support.repository import ROOT, commands
 from tests.support.tiny_teachers import save_hub_module
 from tfpipeline.system.errors import FlagError, Stopped, UserError
 
@@ -48,10 +49,6 @@ def run(place, out, *switches, beam=None):
     return label_imagenet64.run(
         command.parse(label_imagenet64.Config, arguments(place, out, *switches, beam=beam), "label", "")
     )
-
-
-def contents(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import sys
 
 import keras
@@ -17,6 +16,7 @@ from labeling.labels.store import create_labels, open_labels
 from labeling.teachers.teacher import load_teacher
 from labeling.work import runtime_choice, runtimes
 from labeling.work.answerer import Answerer
+from tests.support.disk import contents
 from tests.support.images import store_of
 from tests.support.processes import Child
 from tests.support.tiny_teachers import save_hub_module
@@ -37,10 +37,6 @@ def config_of(place, out, *more):
     argv = ["--images", "shapes", "--limit", str(IMAGES), "--cache", str(place / "cache"), "--shard-size", "100"]
     argv += ["--teacher", str(place / "teacher"), "--out", str(out), "--no-gate", *map(str, more)]
     return command.parse(label_imagenet64.Config, argv, "label", "")
-
-
-def contents(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 class Stranger(runtimes.TensorFlowProgram):
@@ -281,14 +277,10 @@ def test_killed_while_openvino_answers_then_run_again_equals_the_whole_run(place
 
 
 @pytest.mark.extras
-def test_the_real_teachers_answer_alike(tmp_path):
-    folder = os.environ.get("TFPIPELINE_REAL_DATA")
-    if not folder:
-        pytest.skip("TFPIPELINE_REAL_DATA is not set")
-
-    images = store_of(f"archive:{folder}/imagenet64/thousand_64x64.tar", limit=48).images
+def test_the_real_teachers_answer_alike(real_data):
+    images = store_of(f"archive:{real_data}/imagenet64/thousand_64x64.tar", limit=48).images
     for name in ("mobilenet_v2_100_224", "mobilenet_v1_0.75_224.keras"):
-        expert = Expert(load_teacher(str(pathlib.Path(folder) / "teachers" / name)), "bilinear")
+        expert = Expert(load_teacher(str(real_data / "teachers" / name)), "bilinear")
         expected = Answerer([expert], ("identity",), 32, images.shape[1:], 48)
         found, log_p = expected.by("openvino", 16).log_probs(images), expected.log_probs(images)
         np.testing.assert_allclose(np.exp(found), np.exp(log_p), atol=1e-4)
