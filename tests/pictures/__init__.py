@@ -1,0 +1,1 @@
+"""Curves, matrices and contact sheets: the figures that stand in them."""
