@@ -1,9 +1,8 @@
 """The labeling command as people run it: figures, going on after kills, and one line for wrong input."""
 
 import dataclasses
+import functools
 import json
-import multiprocessing
-import os
 import random
 import signal
 import subprocess
@@ -19,13 +18,12 @@ from labeling.labels.store import open_labels
 from labeling.teachers import conventions
 from labeling.work import runtimes
 from tests.support.disk import contents
+from tests.support.processes import Child
 from tests.support.repository import ROOT
 from tests.support.tiny_teachers import save_hub_module
 from tfpipeline.system.errors import FlagError, UserError
 
 IMAGES = SHARDS = 120
-FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["labeling.work.answerer", "labeling.teachers.saved_models", "jobs.label_imagenet64"])
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +61,10 @@ def whole(place):
     return contents(place / "whole"), figures
 
 
-def kill_when(process_id, is_alive, out, shards):
-    """SIGKILLs a process as soon as there are so many shards."""
-    while is_alive() and sum(1 for _ in out.glob("labels-*.npz")) < shards:
+def wait_for_shards(has_ended, out, shards):
+    """Waits until there are so many shards, or the process that makes them has ended."""
+    while not has_ended() and sum(1 for _ in out.glob("labels-*.npz")) < shards:
         pass
-    os.kill(process_id, signal.SIGKILL)
 
 
 def run_quietly(arguments):
@@ -78,11 +75,9 @@ def run_quietly(arguments):
 def test_killed_three_times_then_run_again_equals_the_whole_run(tmp_path, place, whole, seed):
     out = tmp_path / "labels"
     for shards in sorted(random.Random(seed).sample(range(SHARDS // 3), 3)):
-        process = FORKED.Process(target=run_quietly, args=(flags(place, out),))
-        process.start()
-        kill_when(process.pid, process.is_alive, out, shards)
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
+        child = Child(tmp_path / "said", run_quietly, flags(place, out))
+        wait_for_shards(functools.partial(child.ended, 0), out, shards)
+        child.kill()
     label_imagenet64.run(config_of(place, out))
     assert contents(out) == whole[0]
 
@@ -95,12 +90,12 @@ def start(arguments):
 def test_the_command_itself_killed_and_stopped(tmp_path, place, whole):
     out = tmp_path / "labels"
     killed = start(flags(place, out))
-    kill_when(killed.pid, lambda: killed.poll() is None, out, 5)
+    wait_for_shards(lambda: killed.poll() is not None, out, 5)
+    killed.kill()
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     stopped = start(flags(place, out))
-    while stopped.poll() is None and sum(1 for _ in out.glob("labels-*.npz")) < 20:
-        pass
+    wait_for_shards(lambda: stopped.poll() is not None, out, 20)
     stopped.send_signal(signal.SIGTERM)
     errors = stopped.communicate()[1]
     assert stopped.returncode == 75, errors
@@ -276,13 +271,11 @@ def test_modes_exclude_each_other(place, copied):
 def test_two_processes_share_the_work(tmp_path, place, whole):
     out = tmp_path / "labels"
     arguments = flags(place, out, limit=IMAGES)
-    other = FORKED.Process(target=run_quietly, args=(arguments,))
-    other.start()
-    while other.is_alive() and not list(out.glob("labels-*.npz")):
-        pass
+    other = Child(tmp_path / "said", run_quietly, arguments)
+    wait_for_shards(functools.partial(other.ended, 0), out, 1)
     figures = label_imagenet64.run(command.parse(label_imagenet64.Config, arguments, "label", ""))
-    other.join()
-    assert other.exitcode == 0
+    other.ended()
+    assert other.exit_code == 0, other.said()
     assert figures["labeled"] < IMAGES
     assert contents(out) == whole[0]
 

@@ -14,6 +14,8 @@ PRELOADED = [
     "tfpipeline.training.evaluation",
     "models.networks",
     "models.losses",
+    "labeling.teachers.saved_models",
+    "labeling.work.answerer",
 ]
 
 
