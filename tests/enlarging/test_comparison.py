@@ -195,6 +195,7 @@ def run(specs, out, *more):
     return compare_interpolations.run(command.parse(compare_interpolations.Config, argv, "compare", ""))
 
 
+@pytest.mark.slow
 def test_the_command_with_truth(tmp_path, two_teachers, capsys):
     figures = run(two_teachers, tmp_path / "out", "--images", "shapes", "--limit", 30, "--cache", tmp_path / "cache")
     assert figures["images"] == 30
@@ -235,6 +236,7 @@ def test_flags_that_cannot_be_used(tmp_path, more, message):
         run(["one"], tmp_path / "out", "--images", "shapes", *more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "within_a_point"),
     [

@@ -94,6 +94,7 @@ def wait_for_shards(child, out, count):
         pass
 
 
+@pytest.mark.slow
 def test_twenty_kills_at_random_moments_lose_nothing(tmp_path, whole_by_color):
     out, draw = tmp_path / "labels", random.Random(0)
     for _ in range(KILLS):
@@ -106,6 +107,7 @@ def test_twenty_kills_at_random_moments_lose_nothing(tmp_path, whole_by_color):
     assert contents(out) == whole_by_color
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_two_at_once_one_of_them_killed(tmp_path, whole_by_color, seed):
     out, draw = tmp_path / "labels", random.Random(seed)

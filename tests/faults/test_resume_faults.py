@@ -11,6 +11,8 @@ from tests.support.processes import Child, finished
 from tests.support.runs import newest_step
 from tfpipeline.training import checkpoint, run_directory
 
+pytestmark = pytest.mark.slow
+
 EPOCHS, SAVE_STEPS = 12, 3
 STEPS = EPOCHS * toy.STEPS_PER_EPOCH
 

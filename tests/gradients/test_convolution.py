@@ -113,6 +113,7 @@ def test_many_channels_in_bfloat16_take_the_shifted_products(padding):
     oracles.assert_gradient(by_kernel, exact, 2e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ALL_METHODS)
 @pytest.mark.parametrize("name", ["kernel wider than stride", "explicit", "tiles"])
 def test_compiled_and_of_unknown_size_equals_eager(method, name):

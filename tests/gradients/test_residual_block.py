@@ -211,6 +211,7 @@ def relative_distance(ours, exact):
     return float(tf.norm(tf.cast(ours, tf.float64) - exact) / tf.maximum(tf.norm(exact), 1.0))
 
 
+@pytest.mark.slow
 def test_one_graph_with_unknown_sizes_and_xla_give_the_same():
     x, weights = draw("residual", (2, 5, 4, 3), 4, (2, 2))
     inputs = [tf.constant(array) for array in (x, *weights)]

@@ -53,6 +53,7 @@ def test_every_pair_of_classes_has_its_own_silhouette():
             assert both / either < 0.85, (shapes.NAMES[i], shapes.NAMES[j])
 
 
+@pytest.mark.slow
 def test_a_linear_classifier_on_pixels_fails():
     """Ridge regression on one-hot targets, the regularization chosen in its favor on the test pictures themselves."""
     train, train_truth = pictures("train", 2000)

@@ -39,6 +39,7 @@ def sweep(tmp_path, monkeypatch):
     return path
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_its_runs_and_again_takes_what_is_done(sweep, tmp_path, capsys):
     config = experiment.Config(sweep=str(sweep), out=str(tmp_path / "out"), quiet=True)
     figures = experiment.run(config)
@@ -60,15 +61,16 @@ def test_a_sweep_trains_its_runs_and_again_takes_what_is_done(sweep, tmp_path, c
         experiment.run(config)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_saves_its_run_and_goes_on_to_the_same_weights(sweep, tmp_path):
-    sweep.write_text(SWEEP.split("wide =")[0].replace("epochs = 1", "epochs = 200"))
+    sweep.write_text(SWEEP.split("wide =")[0].replace("epochs = 1", "epochs = 80"))
 
     def start(out):
         job = [sys.executable, "-m", "jobs.experiment", "--sweep", sweep, "--out", tmp_path / out]
         return subprocess.Popen(job, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     stopped = start("stopped")
-    assert any(line.startswith("epoch 2 of 200") for line in stopped.stderr)
+    assert any(line.startswith("epoch 2 of 80") for line in stopped.stderr)
     stopped.send_signal(signal.SIGTERM)
     _, said = stopped.communicate()
     assert stopped.returncode == 75, said
@@ -82,6 +84,7 @@ def test_a_sweep_that_is_stopped_saves_its_run_and_goes_on_to_the_same_weights(s
     assert figures["stopped"]["weights_sha256"] == figures["whole"]["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_what_training_refuses_is_named_and_ends_the_sweep(sweep, tmp_path):
     sweep.write_text(SWEEP.replace('labels = "truth"', 'labels = "nowhere"'))
     command = [sys.executable, "-m", "jobs.experiment", "--sweep", sweep, "--out", tmp_path / "out", "--quiet"]

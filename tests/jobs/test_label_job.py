@@ -71,6 +71,7 @@ def run_quietly(arguments):
     label_imagenet64.run(command.parse(label_imagenet64.Config, [*arguments, "--quiet"], "label", ""))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_three_times_then_run_again_equals_the_whole_run(tmp_path, place, whole, seed):
     out = tmp_path / "labels"
@@ -87,6 +88,7 @@ def start(arguments):
     return subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_the_command_itself_killed_and_stopped(tmp_path, place, whole):
     out = tmp_path / "labels"
     killed = start(flags(place, out))
@@ -268,6 +270,7 @@ def test_modes_exclude_each_other(place, copied):
         run_with(place, copied, "--verify", "--status")
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work(tmp_path, place, whole):
     out = tmp_path / "labels"
     arguments = flags(place, out, limit=IMAGES)
@@ -336,6 +339,7 @@ def test_help_offers_what_the_program_knows():
     assert ("auto", *conventions.RANGES) == label_imagenet64.RANGES
 
 
+@pytest.mark.slow
 def test_the_thousand_real_images(tmp_path, real_data):
     figures = label_imagenet64.run(
         label_imagenet64.Config(

@@ -13,6 +13,8 @@ from tests.support.processes import Child, finished
 from tests.support.runs import files_of
 from tfpipeline.training import checkpoint, run_directory, trainer
 
+pytestmark = pytest.mark.slow
+
 WORKERS = 2
 MOST_SECONDS = 300  # A worker that waits for one that is gone would wait for ever.
 # Gradients long enough to be clipped, a penalty, averages, partners in the other worker's part; no batch statistics.

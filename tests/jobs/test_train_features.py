@@ -16,6 +16,8 @@ from tests.support.processes import finished
 from tfpipeline.system.errors import UserError
 from tfpipeline.training import checkpoint, run_directory
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):

@@ -27,6 +27,7 @@ def whole(cache, tmp_path_factory):
     return directory / "run", figures_of(child)
 
 
+@pytest.mark.slow
 def test_figures_files_and_config(whole):
     directory, figures = whole
     names = "steps epochs seconds images_per_second validation_top1 validation_top5 agreement_top1 agreement_top5"
@@ -41,6 +42,7 @@ def test_figures_files_and_config(whole):
     assert (directory / "model.keras").stat().st_size > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_at_three_moments_and_resumed_gives_the_same_bytes(cache, whole, tmp_path, seed):
     random = np.random.default_rng(seed)
@@ -68,6 +70,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.slow
 def test_every_changed_flag_and_dataset_is_refused_by_name(cache, whole, tmp_path):
     cases = [(argv_of(cache, whole[0], "--resume", **change), text) for change, text in CHANGES]
     child = finished(tmp_path / "said", refusals, cases, whole[0])
@@ -103,6 +106,7 @@ def test_a_flag_out_of_its_range_is_refused_before_anything_is_written(tmp_path,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_refused_beginning_leaves_no_directory(cache, tmp_path):
     child = Child(tmp_path / "said", run_job, argv_of(cache, tmp_path / "run", network="resnet"))
     child.ended()

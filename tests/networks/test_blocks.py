@@ -62,6 +62,7 @@ def test_outputs_have_the_stated_shape(block):
     assert model_of(block(8, (2, 3))).output_shape == (None, 4, 2, 8)
 
 
+@pytest.mark.slow
 @both_blocks
 @pytest.mark.parametrize("fused", [True, False])
 def test_saved_and_reloaded_gives_the_same_and_trains_on_the_same(block, fused, tmp_path):
@@ -122,6 +123,7 @@ def test_bottleneck_needs_filters_that_four_divides():
         BottleneckBlock(6)
 
 
+@pytest.mark.slow
 def test_training_step_compiles_with_xla():
     model = model_of(ResidualBlock(4, 2))
     weights = model.get_weights()
@@ -132,6 +134,7 @@ def test_training_step_compiles_with_xla():
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_exported_saved_model_gives_the_same(tmp_path):
     model = model_of(BottleneckBlock(8, 2))
     train(model, 1)

@@ -15,6 +15,8 @@ from models import networks
 from tfpipeline.system.errors import UserError
 from tfpipeline.system.flags import flat, from_flat
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 40
 
 

@@ -119,6 +119,7 @@ def test_first_patchify_has_no_input_gradient():
     np.testing.assert_allclose(gradients["patchify, first"][1], gradients["patchify"][1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_saved_and_reloaded_gives_the_same_and_goes_on_training_the_same(tmp_path):
     model = compiled(network())
     train(model, 2)
@@ -131,6 +132,7 @@ def test_saved_and_reloaded_gives_the_same_and_goes_on_training_the_same(tmp_pat
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_learns(policy, jit_compile):

@@ -29,6 +29,7 @@ def test_every_network_is_tested():
     assert SMALL.keys() == networks.NETWORKS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_a_network_overfits_64_images(name):
     keras.utils.set_random_seed(0)

@@ -269,6 +269,7 @@ def labels_config(place, split, out, classes="classes.txt"):
     )
 
 
+@pytest.mark.slow
 def test_labels_over_a_subset_are_learned_and_measured_in_its_positions(place):
     place, figures = place
     store = store_of("shapes", split="valid", limit=96, cache=place / "cache")
@@ -300,6 +301,7 @@ def test_labels_over_a_subset_are_learned_and_measured_in_its_positions(place):
     assert (again["labeled"], again["top1"]) == (0, pytest.approx(expected))
 
 
+@pytest.mark.slow
 def test_labels_over_another_subset_are_refused(place):
     place, _ = place
     (place / "other.txt").write_text("\n".join(load_teacher("bundled").class_names[:3]))

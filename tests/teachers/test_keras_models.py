@@ -126,6 +126,7 @@ RESCALING = {
 RESCALING["convnext"] = "ConvNeXtTiny"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RESCALING.values())
 def test_keras_applications_that_rescale_inside(monkeypatch, name):
     model = getattr(keras.applications, name)(weights=None, input_shape=(32, 32, 3), classes=3)
@@ -171,6 +172,7 @@ def test_code_inside_a_file_is_not_run(tmp_path):
         load_teacher(saved(model, tmp_path / "code.h5"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "range", "classes", "output"),
     [

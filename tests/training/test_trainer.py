@@ -33,6 +33,7 @@ def whole(tmp_path_factory):
     return directory, trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(1, 2 * toy.STEPS_PER_EPOCH + 1, 3))
 def test_going_on_from_any_step_ends_in_the_same_state(whole, tmp_path, step):
     directory, trainer = whole
@@ -88,6 +89,7 @@ def test_a_finished_run_stays_as_it_is(tmp_path):
     assert again.weights_sha256() == first.weights_sha256() and state_of(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on_from_the_last_one(whole, tmp_path):
     toy.train(tmp_path, epochs=1, callbacks=patience())
     longer = toy.train(tmp_path, epochs=2, callbacks=patience())
@@ -95,6 +97,7 @@ def test_more_epochs_go_on_from_the_last_one(whole, tmp_path):
     assert longer.history == whole[1].history
 
 
+@pytest.mark.slow
 def test_history_has_no_rows_beyond_the_checkpoint(whole, tmp_path):
     toy.train(tmp_path, epochs=2, callbacks=patience())
     for path in checkpoint.newest_first(tmp_path / run_directory.CHECKPOINTS):
@@ -108,6 +111,7 @@ def test_history_has_no_rows_beyond_the_checkpoint(whole, tmp_path):
     assert (tmp_path / run_directory.HISTORY).read_text() == (whole[0] / run_directory.HISTORY).read_text()
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_the_run_at_the_same_epoch_after_a_resume(tmp_path):
     def stopping():
         return [keras.callbacks.EarlyStopping("loss", patience=1, min_delta=math.inf)]

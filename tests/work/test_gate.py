@@ -124,6 +124,7 @@ def thousand(real_data):
     return np.stack([found[name] for name in names]), np.array([truth[name] for name in names])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "right"), [("mobilenet_v2_100_224", "0..1"), ("mobilenet_v1_0.75_224.keras", "tf")])
 def test_real_teachers(thousand, real_data, monkeypatch, file, right):
     images, truth = thousand
