@@ -13,3 +13,6 @@ from .files import scratch_directory as scratch_directory
 from .files import sha256_of_file as sha256_of_file
 from .files import write_file as write_file
 from .signals import StopRequest as StopRequest
+from .tables import print_figures as print_figures
+from .tables import print_table as print_table
+from .tables import write_csv as write_csv
