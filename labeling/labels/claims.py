@@ -1,17 +1,17 @@
-"""Which ranges of images the processes that label into one directory are at work on."""
+"""Which spans of images the processes that label into one directory are at work on."""
 
-import collections.abc
-import fcntl
-import os
 import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO
 
-from tfpipeline.system import PARTIAL
+from labeling.labels.span import Span
+from tfpipeline.system import PARTIAL, open_locked
 
 
 class Claims:
-    """The ranges that this process has taken, each by a lock on a file that the operating system ends with the process.
+    """The spans that this process has taken, each by a lock on a file that the operating system ends with the process.
 
-    A claim only spares work. Where locks do not reach (some network drives), two processes do the same range and write
+    A claim only spares work. Where locks do not reach (some network drives), two processes do the same span and write
     the same shard.
 
     Args:
@@ -19,46 +19,41 @@ class Claims:
     """
 
     def __init__(self, directory: pathlib.Path):
-        self.directory, self._files = directory, {}
+        self.directory = directory
+        self._files: dict[Span, tuple[pathlib.Path, BinaryIO]] = {}
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for reached in list(self._files):
-            self.release(reached)
+        for span in list(self._files):
+            self.release(span)
 
-    def take(self, ranges: collections.abc.Iterable[tuple[int, int]], is_done) -> collections.abc.Iterator:
-        """Yields the ranges that nobody else has taken and that are not done, each taken at the time it is yielded.
+    def take(self, spans: Iterable[Span], is_done: Callable[[Span], bool]) -> Iterator[Span]:
+        """Yields the spans that nobody else has taken and that are not done, each taken at the time it is yielded.
 
         Args:
-            ranges: (first, last) of each.
-            is_done: (first, last) -> bool, asked when the range is taken.
+            spans: those to take, in this order.
+            is_done: asked when the span is taken.
         """
-        for reached in ranges:
-            if self._lock(reached):
-                if is_done(reached):
-                    self.release(reached)
+        for span in spans:
+            if self._lock(span):
+                if is_done(span):
+                    self.release(span)
                 else:
-                    yield reached
+                    yield span
 
-    def release(self, reached: tuple[int, int]) -> None:
-        """Gives a range back, done or not."""
-        path, descriptor = self._files.pop(reached)
+    def release(self, span: Span) -> None:
+        """Gives a span back, done or not."""
+        path, file = self._files.pop(span)
         path.unlink(missing_ok=True)
-        os.close(descriptor)
+        file.close()
 
-    def _lock(self, reached):
-        # files.remove_leftovers removes the file when its process was killed.
-        path = self.directory / f".labels-{reached[0]:08d}.claim{PARTIAL}"
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                return False
-            if os.fstat(descriptor).st_nlink:
-                self._files[reached] = path, descriptor
-                return True
-            os.close(descriptor)  # Its owner gave it back between our opening and our lock.
+    def _lock(self, span):
+        # tfpipeline.system.remove_leftovers removes the file when its process was killed.
+        path = self.directory / f".labels-{span.first:08d}.claim{PARTIAL}"
+        try:
+            self._files[span] = path, open_locked(path, wait=False)
+        except BlockingIOError:
+            return False
+        return True

@@ -6,12 +6,14 @@ from .errors import Stopped as Stopped
 from .errors import UserError as UserError
 from .files import PARTIAL as PARTIAL
 from .files import new_directory as new_directory
-from .files import open_locked as open_locked
 from .files import publish_directory as publish_directory
 from .files import remove_leftovers as remove_leftovers
 from .files import scratch_directory as scratch_directory
 from .files import sha256_of_file as sha256_of_file
 from .files import write_file as write_file
+from .locks import lock as lock
+from .locks import lock_file as lock_file
+from .locks import open_locked as open_locked
 from .signals import StopRequest as StopRequest
 from .tables import print_figures as print_figures
 from .tables import print_table as print_table

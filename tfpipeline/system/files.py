@@ -1,16 +1,15 @@
 """Files that are there whole or not at all, and directories that live no longer than the process that fills them."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import pathlib
 import shutil
 import uuid
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from tfpipeline.system.errors import UserError
+from tfpipeline.system.locks import lock, open_locked
 
 PARTIAL = ".partial"
 SCRATCH = ".scratch"
@@ -105,29 +104,10 @@ def remove_leftovers(directory: pathlib.Path) -> None:
     for partial in directory.glob(f".*{PARTIAL}"):
         try:
             with open(partial, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file, wait=False)
                 partial.unlink(missing_ok=True)
         except (FileNotFoundError, BlockingIOError):
             continue  # Renamed in the meantime, or being written.
-
-
-def open_locked(partial: pathlib.Path) -> BinaryIO:
-    """A new file, open and locked: `remove_leftovers` leaves it alone for as long as its process has it open.
-
-    A cleaner may take it between its creation and its lock: then it is made anew.
-
-    Args:
-        partial: its name, which starts with "." and ends with PARTIAL.
-
-    Raises:
-        FileExistsError: there is such a file.
-    """
-    while True:
-        file = open(partial, "xb")  # noqa: SIM115 - the caller closes it
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if os.fstat(file.fileno()).st_nlink:
-            return file
-        file.close()
 
 
 @contextlib.contextmanager
@@ -157,7 +137,7 @@ def _new_scratch(parent, name):
         scratch.mkdir()
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(scratch, os.O_RDONLY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock(descriptor)
             if scratch.exists():
                 return scratch, descriptor
             os.close(descriptor)
@@ -170,7 +150,7 @@ def _remove_old_scratch(parent):
         except FileNotFoundError:
             continue  # Renamed or removed in the meantime.
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor, wait=False)
             shutil.rmtree(scratch, ignore_errors=True)
         except BlockingIOError:
             continue  # Its process lives.
