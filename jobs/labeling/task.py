@@ -1,142 +1,191 @@
-"""The task of jobs.label_imagenet64: what its flags make of teachers, ways to enlarge and views."""
+"""The task of jobs.label_imagenet64: what its flags make of images, teachers, ways to enlarge and ways to compute."""
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from tfpipeline.system import FlagError, UserError
+from jobs.labeling.config import Config
+from labeling.enlarging import Expert, comparison
+from labeling.labels import SPEC_FILE, LabelSpec, check_mixes, count_alike, open_labels, quality
+from labeling.teachers import TeacherFlags, class_subset, load_teacher
+from labeling.work import Answerer, WorkFlags, gate, labeler, runtime_choice, runtimes
+from tfpipeline.images import ImageStore, View, default_cache, open_images, parse_joined
+from tfpipeline.system import Console, FlagError, UserError
 
 
-def load_experts(config, images, console) -> list:
-    """The teachers, each with its interpolation and weight.
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is to be labeled, by whom, and how.
+
+    Attributes:
+        config: the flags.
+        images: what is to be labeled.
+        experts: the teachers.
+        spec: of the labels.
+        runtime: what computes the answers; None where that is to be measured.
+        batch_size: images at a time; None where that is to be measured.
+        pipeline: of Beam with --runner beam, else None.
+        console: where progress goes.
+    """
+
+    config: Config
+    images: ImageStore
+    experts: list[Expert]
+    spec: LabelSpec
+    runtime: str | None
+    batch_size: int | None
+    pipeline: Any
+    console: Console
+
+    @property
+    def out(self) -> pathlib.Path:
+        """The directory of the labels."""
+        return pathlib.Path(self.config.labels.out)
+
+    def check_gate(self) -> None:
+        """Asks the gate about every teacher, and says what it found.
+
+        Raises:
+            UserError: a teacher must not be used like that.
+        """
+        if self.config.work.no_gate:
+            return
+        batch_size = self.config.work.batch_size or runtime_choice.DEFAULT_BATCH_SIZE
+        truth, _ = quality.truth_in_classes_of(self.spec, self.images)
+        classes = 0 if self.spec.subset else len(self.images.classes)
+        for expert in self.experts:
+            subset = expert.teacher.subset
+            of_network = np.array([*subset, -1])[truth] if subset and truth is not None else truth
+            self.console.say(gate.check(expert, self.images.images, of_network, classes, batch_size))
+
+    def answerer(self) -> Answerer:
+        """Who answers as the spec says: in the way that is known, else in the one that is measured now.
+
+        Raises:
+            UserError: the runtime cannot run the teachers, or answers otherwise than TensorFlow.
+        """
+        offered = runtime_choice.ways(self.runtime, self.batch_size, self.spec.precision, self.console)
+        views = [parse_joined(name) for name in self.spec.views]
+        base = Answerer(self.experts, views, self.spec.top_k, self.images.images.shape[1:], offered[0])
+        cache = pathlib.Path(self.config.images.cache or default_cache())
+        return runtime_choice.fastest(base, offered, self.images.images, self.spec.to_json(), cache, self.console)
+
+
+def build_task(config: Config, console: Console) -> Task:
+    """The task that the flags describe; the labels that are there may be gone on with.
 
     Raises:
-        FlagError: they answer over different classes.
+        UserError: something cannot be read or loaded, or the labels that are there were made otherwise.
+        FlagError: flags do not go with each other, or with what is read.
     """
-    from labeling.enlarging import Expert
-    from labeling.labels import count_alike
-    from labeling.teachers import load_teacher
+    pipeline = None
+    if config.work.runner == "beam":
+        from labeling.work import on_beam  # needs Beam
 
-    def each(values, default):
-        """The values of a flag, one for each teacher."""
-        return (values or (default,)) * (1 if len(values) > 1 else len(config.teacher))
-
-    options = zip(
-        config.teacher,
-        (None if name == "auto" else name for name in each(config.teacher_range, "auto")),
-        each(config.teacher_size, None),
-        each(config.teacher_classes, None),
-        each(config.interpolation, "bilinear"),
-        each(config.weight, 1.0),
-        strict=True,
-    )
-    experts = []
-    for spec, range_name, size, classes, interpolation, weight in options:
-        teacher = restricted(config, load_teacher(spec, range_name, size, classes), images)
-        experts.append(Expert(teacher, interpolation, weight))
-    if any(not count_alike(experts[0].teacher, expert.teacher) for expert in experts):
-        counts = ", ".join(f"{expert.teacher.name} {expert.teacher.feeding.classes:,}" for expert in experts)
-        raise FlagError(
-            f"teachers with other classes, or in other orders, cannot answer together ({counts}); label with each alone"
-        )
-    experts = with_interpolations(config, experts, images, console)
+        pipeline = on_beam.open_pipeline(config.work.beam_option)
+    out = pathlib.Path(config.labels.out)
+    runtime, batch_size = choose_way(config.work, out)
+    images = open_images(config.images, console)
+    view_names = config.enlarging.view_names(*images.images.shape[1:3])
+    methods = config.teachers.for_each(config.enlarging.interpolation, comparison.DEFAULT)
+    experts = load_experts(config.teachers, methods, images)
+    # The views that are stored apart do not answer together.
+    together = parse_joined(view_names[0])
+    experts = choose_interpolations(experts, images, out, together, config.work.batch_size, console)
     for expert in experts:
         console.say(f"{expert.teacher.note}; enlarged by {expert.interpolation}")
-    return experts
+    precision, labels = config.work.precision, config.labels
+    spec = labeler.spec_of(images, experts, view_names, labels.top_k, labels.shard_size, precision)
+    spec = dataclasses.replace(spec, runtime=runtime or spec.runtime, batch_size=batch_size)
+    check_mixes(out, spec)
+    return Task(config, images, experts, spec, runtime, batch_size, pipeline, console)
 
 
-def restricted(config, teacher, images):
-    """The teacher, over the classes of --classes alone where it is given."""
-    if config.classes is None:
-        return teacher
-    from labeling.teachers import class_subset
-
-    return class_subset.restrict(teacher, config.classes, images.classes)
-
-
-def with_interpolations(config, experts, images, console) -> list:
-    """The experts, "auto" replaced by what the labels that are there already have, else by what is recommended."""
-    from labeling.enlarging import comparison, views
-    from labeling.labels import SPEC_FILE, open_labels
-
-    methods = [expert.interpolation for expert in experts]
-    if comparison.AUTO not in methods:
-        return experts
-    out = pathlib.Path(config.out)
-    labeled_by = ()
-    if (out / SPEC_FILE).exists():
-        labeled_by = open_labels(out).spec.teachers
-    if len(labeled_by) == len(experts):
-        there = [teacher["interpolation"] for teacher in labeled_by]
-        methods = [stored if asked == comparison.AUTO else asked for asked, stored in zip(methods, there, strict=True)]
-    else:
-        # The views that are stored apart do not answer together.
-        together = views_of(config, images)[0].split(views.JOIN)
-        methods = comparison.recommend_together(experts, images.images, together, config.batch_size, console)
-    return [dataclasses.replace(expert, interpolation=method) for expert, method in zip(experts, methods, strict=True)]
-
-
-def views_of(config, images) -> tuple[str, ...]:
-    """The views to store: their mean as one, or each."""
-    from labeling.enlarging import views
-
-    names = [name.strip() for name in config.views.split(",")]
-    for name in names:
-        views.check(name, *images.images.shape[1:3])
-    return tuple(names) if config.keep_views else (views.JOIN.join(names),)
-
-
-def check_gate(config, experts, spec, images, console) -> None:
-    """Asks the gate about every teacher; says what it found."""
-    if config.no_gate:
-        return
-    from labeling.labels import quality
-    from labeling.work import gate, runtime_choice
-
-    batch_size = config.batch_size or runtime_choice.DEFAULT_BATCH_SIZE
-    truth, _ = quality.truth_in_classes_of(spec, images)
-    classes = 0 if spec.subset else len(images.classes)
-    for expert in experts:
-        subset = expert.teacher.subset
-        known = np.array([*subset, -1])[truth] if subset and truth is not None else truth
-        console.say(gate.check(expert, images.images, known, classes, batch_size))
-
-
-def known_way(config) -> tuple[str | None, int | None]:
+def choose_way(work: WorkFlags, out: pathlib.Path) -> tuple[str | None, int | None]:
     """(runtime, batch size) as the flags say, else those of the labels that are there; None for what is to be measured.
+
+    Args:
+        work: the flags.
+        out: the directory of the labels.
 
     Raises:
         UserError: OpenVINO is asked for, or made the labels that are there, and is not installed.
     """
-    from labeling.labels import SPEC_FILE, open_labels
-    from labeling.work import runtime_choice, runtimes
-
-    out = pathlib.Path(config.out)
-    runtime, batch_size = None if config.runtime == "auto" else config.runtime, config.batch_size
+    runtime, batch_size = None if work.runtime == "auto" else work.runtime, work.batch_size
     if runtime == "openvino":
         runtimes.import_openvino()
     if (out / SPEC_FILE).exists():
         labeled = open_labels(out).spec
-        if runtime is None and labeled.runtime not in runtimes.installed():
+        if runtime is None and labeled.runtime not in runtimes.available_runtimes():
             raise UserError(
                 f"labels {out} were made by OpenVINO, which is not installed: pip install openvino, or choose another "
                 "--out"
             )
         return runtime or labeled.runtime, batch_size or labeled.batch_size or runtime_choice.DEFAULT_BATCH_SIZE
-    if config.runner == "beam":  # Its workers run on other machines than this one.
+    if work.runner == "beam":  # Its workers run on other machines than this one.
         return runtime or runtimes.RUNTIMES[0], batch_size or runtime_choice.DEFAULT_BATCH_SIZE
     return runtime, batch_size
 
 
-def answerer_of(config, experts, spec, images, console):
-    """Who answers as the labels' spec says: by the runtime and in batches that are known, else those measured now."""
-    from labeling.work import Answerer, runtime_choice
-    from tfpipeline.images import default_cache
+def load_experts(flags: TeacherFlags, methods: Sequence[str], images: ImageStore) -> list[Expert]:
+    """The teachers, each with its interpolation and weight.
 
-    offered = runtime_choice.ways(*known_way(config), console)
-    runtime, batch_size = offered[0]
-    shape = images.images.shape[1:]
-    base = Answerer(experts, spec.views, spec.top_k, shape, batch_size, runtime, spec.precision)
-    cache = pathlib.Path(config.cache or default_cache())
-    return runtime_choice.fastest(base, offered, images.images, spec.to_json(), cache, console)
+    Args:
+        flags: of the teachers.
+        methods: the interpolation of each.
+        images: whose class names those of a teacher may be.
+
+    Raises:
+        UserError: a teacher does not load.
+        FlagError: they answer over different classes.
+    """
+    options = zip(
+        flags.teacher,
+        (None if name == "auto" else name for name in flags.for_each(flags.teacher_range, "auto")),
+        flags.for_each(flags.teacher_size, None),
+        flags.for_each(flags.teacher_classes, None),
+        strict=True,
+    )
+    teachers = [load_teacher(*option) for option in options]
+    if flags.classes is not None:
+        teachers = [class_subset.restrict(teacher, flags.classes, images.classes) for teacher in teachers]
+    if any(not count_alike(teachers[0], teacher) for teacher in teachers):
+        counts = ", ".join(f"{teacher.name} {teacher.conventions.classes:,}" for teacher in teachers)
+        raise FlagError(
+            f"teachers with other classes, or in other orders, cannot answer together ({counts}); label with each alone"
+        )
+    return [Expert(*each) for each in zip(teachers, methods, flags.for_each(flags.weight, 1.0), strict=True)]
+
+
+def choose_interpolations(
+    experts: list[Expert],
+    images: ImageStore,
+    out: pathlib.Path,
+    views: Sequence[View],
+    batch_size: int | None,
+    console: Console,
+) -> list[Expert]:
+    """The experts, "auto" replaced by what the labels that are there already have, else by what is recommended.
+
+    Args:
+        experts: the teachers.
+        images: those to be labeled.
+        out: the directory of the labels.
+        views: those whose answers are one mean.
+        batch_size: images at a time; None for the default.
+        console: where progress goes.
+    """
+    methods = [expert.interpolation for expert in experts]
+    if comparison.AUTO not in methods:
+        return experts
+    there = open_labels(out).spec.teachers if (out / SPEC_FILE).exists() else ()
+    if len(there) == len(experts):
+        stored = [teacher["interpolation"] for teacher in there]
+        methods = [found if asked == comparison.AUTO else asked for asked, found in zip(methods, stored, strict=True)]
+    else:
+        size = batch_size or runtime_choice.DEFAULT_BATCH_SIZE
+        methods = comparison.recommend_together(experts, images.images, views, size, console)
+    return [dataclasses.replace(expert, interpolation=method) for expert, method in zip(experts, methods, strict=True)]

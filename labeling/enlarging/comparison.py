@@ -1,15 +1,13 @@
 """Which way of enlarging suits a teacher, told without the truth.
 
 A teacher that sees images as it is used to is decided about each of them, and answers different ones differently. Both
-are in the mutual information of image and answer, in nats: the diversity of all answers less the doubt in each,
+are in the mutual information of image and answer (labeling/enlarging/information.py).
 
-    I(image; answer) = H(mean over images of p(. | image)) - mean over images of H(p(. | image)).
-
-An enlargement that the teacher was not trained for makes its answers flat, which raises the second term, or draws them
-to the few classes that look like its artifacts, which lowers the first; the mean top probability alone would not see
-that collapse. It is what classifiers are trained with where no label is known (Bridle et al. 1991, "Unsupervised
-classifiers, mutual information and phantom targets"; Krause et al. 2010, "Discriminative clustering by regularized
-information maximization").
+An enlargement that the teacher was not trained for makes its answers flat, which raises the doubt in each, or draws
+them to the few classes that look like its artifacts, which lowers their diversity; the mean top probability alone would
+not see that collapse. It is what classifiers are trained with where no label is known (Bridle et al. 1991,
+"Unsupervised classifiers, mutual information and phantom targets"; Krause et al. 2010, "Discriminative clustering by
+regularized information maximization").
 
 Agreement, with the other interpolations or with the mirrored image, is reported but not followed: the smooth kernels
 resemble each other, so that a vote among the eight is won by the average of them, whichever the teacher prefers.
@@ -19,18 +17,21 @@ Where teachers answer together, the same holds for what they answer together: of
 taken whose combined answers tell most, for views of the images that are to be combined, too.
 """
 
-import collections.abc
 import dataclasses
 import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from labeling.enlarging import interpolation, views
-from labeling.enlarging.expert import Expert, answer_filled, freeze
+from labeling.enlarging import interpolation
+from labeling.enlarging.expert import Expert, answer_batch, freeze, most_probable
+from labeling.enlarging.information import information_by_image, mutual_information
 from labeling.teachers import Teacher
-from tfpipeline.system import SILENT
+from tfpipeline.batches import Answers, concatenate
+from tfpipeline.images import IDENTITY, View
+from tfpipeline.system import SILENT, Console
 from tfpipeline.training import TOP, share_in_top
 
 # In 60 draws of 256 ImageNet images up to 2 % missed the best by more than a point of top-1; in 60 of 512, none.
@@ -41,23 +42,26 @@ FINALISTS = 2  # ways of each teacher that are tried together with those of the 
 AUTO, DEFAULT = "auto", "bilinear"
 
 
-@dataclasses.dataclass(frozen=True)
-class Answers:
-    """A teacher's answers to N images, enlarged in one way.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Response:
+    """What a teacher answers to N images, enlarged in one way.
 
     Attributes:
-        top: int32 (N, min(5, classes)), the most probable classes, the best first.
-        flipped_top: int32 (N,), the most probable class of the mirrored image; None when it was not asked.
-        probability: float32 (N,), of the first answer.
-        entropy: float32 (N,), in nats.
+        answers: its min(5, classes) most probable classes, leading axes (N,).
+        first_mirrored: int (N,), the most probable class of the mirrored image; None when it was not asked.
+        entropy: float32 (N,), of all classes, in nats.
         mean: float64 (classes,), the mean of the probabilities over images.
     """
 
-    top: np.ndarray
-    flipped_top: np.ndarray | None
-    probability: np.ndarray
+    answers: Answers
+    first_mirrored: np.ndarray | None
     entropy: np.ndarray
     mean: np.ndarray
+
+    @property
+    def information(self) -> float:
+        """The mutual information of image and answer, in nats."""
+        return mutual_information(self.mean, self.entropy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,29 +95,29 @@ def sample(count: int, size: int) -> np.ndarray:
     return np.arange(0, count, max(1, -(-count // size)))
 
 
-def recommended(answers: dict[str, Answers]) -> str:
+def recommend(responses: Mapping[str, Response]) -> str:
     """The method whose answers have the highest mutual information with the images; of equals, DEFAULT."""
-    return ranked(answers)[0]
+    return rank(responses)[0]
 
 
-def ranked(answers: dict[str, Answers]) -> list[str]:
+def rank(responses: Mapping[str, Response]) -> list[str]:
     """The methods, the most informative first; of equals, DEFAULT."""
-    return sorted(answers, key=lambda method: (information(answers[method]), method == DEFAULT), reverse=True)
+    return sorted(responses, key=lambda method: (responses[method].information, method == DEFAULT), reverse=True)
 
 
 def recommend_together(
-    experts: collections.abc.Sequence[Expert],
+    experts: Sequence[Expert],
     images: np.ndarray,
-    view_names: collections.abc.Sequence[str] = ("identity",),
+    views: Sequence[View] = (IDENTITY,),
     batch_size: int = 64,
-    console=SILENT,
+    console: Console = SILENT,
 ) -> list[str]:
     """The interpolations with which teachers answer best together; no truth is seen.
 
     Args:
         experts: the teachers with their weights; an interpolation AUTO is to be found, any other is kept.
-        images: uint8 (N, H, W, 3), all of them; samples are looked at.
-        view_names: the views that are combined.
+        images: uint8 (N, H, W, 3), all of them; the teachers answer samples.
+        views: those whose answers are one mean.
         batch_size: images at a time.
         console: where progress goes.
 
@@ -128,53 +132,51 @@ def recommend_together(
         elif images.shape[1:3] == (expert.teacher.size, expert.teacher.size):
             choices.append([DEFAULT])
         else:
-            choices.append(ranked(answer_all(expert.teacher, few, batch_size, console, mirrored=False)))
+            choices.append(rank(answer_all(expert.teacher, few, batch_size, console, mirrored=False)))
     if len(experts) == 1:
         return choices[0][:1]
     finalists = [methods[:FINALISTS] for methods in choices]
     if all(len(methods) == 1 for methods in finalists):
         return [methods[0] for methods in finalists]
-    return _best_together(experts, finalists, more, view_names, batch_size, console)
+    return _choose_together(experts, finalists, more, views, batch_size, console)
 
 
-def _best_together(experts, finalists, images, view_names, batch_size, console):
+def _choose_together(experts, finalists, images, views, batch_size, console):
     """The finalist of each teacher: together, those with the highest mutual information of image and answer."""
-    answered = []
+    answers = []
     total = len(images) * sum(map(len, finalists))
     with console.bar("comparing them together", total, "image") as advance:
         for expert, methods in zip(experts, finalists, strict=True):
             candidates = [dataclasses.replace(expert, interpolation=method) for method in methods]
-            answered.append([_log_probs(each, images, view_names, batch_size, advance) for each in candidates])
+            answers.append([_log_probs(each, images, views, batch_size, advance) for each in candidates])
     weights = [expert.weight / sum(other.weight for other in experts) for expert in experts]
 
-    def told(places):
-        chosen = (log_p[place] for log_p, place in zip(answered, places, strict=True))
+    def information(places):
+        chosen = (log_p[place] for log_p, place in zip(answers, places, strict=True))
         log_p = sum(weight * part for weight, part in zip(weights, chosen, strict=True))
         log_p -= np.logaddexp.reduce(log_p, axis=1, keepdims=True)
-        p = np.exp(log_p)
-        return entropy_of(p.mean(0)) + np.mean(np.sum(p * log_p, axis=1))
+        return information_by_image(log_p).mean()
 
-    places = max(itertools.product(*(range(len(methods)) for methods in finalists)), key=told)
+    places = max(itertools.product(*(range(len(methods)) for methods in finalists)), key=information)
     return [methods[place] for methods, place in zip(finalists, places, strict=True)]
 
 
-def _log_probs(expert, images, view_names, batch_size, advance):
+def _log_probs(expert, images, views, batch_size, advance):
     """float64 (N, classes): one teacher's answers, combined over the views."""
-    frozen = freeze([expert], [views.JOIN.join(view_names)], images.shape[1:])
+    frozen = freeze([expert], [views], images.shape[1:])
     parts = []
     for first in range(0, len(images), batch_size):
-        answers = answer_filled(
-            lambda batch: frozen(tf.constant(batch))[0], images[first : first + batch_size], batch_size
-        )
-        parts.append(answers.numpy()[:, 0].astype(np.float64))
-        advance(len(parts[-1]))
+        batch = images[first : first + batch_size]
+        log_p = answer_batch(lambda filled: frozen(tf.constant(filled))[0], batch, batch_size)
+        parts.append(log_p.numpy()[:, 0].astype(np.float64))
+        advance(len(batch))
     return np.concatenate(parts)
 
 
 def answer_all(
-    teacher: Teacher, images: np.ndarray, batch_size: int = 64, console=SILENT, mirrored: bool = True
-) -> dict[str, Answers]:
-    """The teacher's answers to the images in every way of enlarging, method -> Answers.
+    teacher: Teacher, images: np.ndarray, batch_size: int = 64, console: Console = SILENT, mirrored: bool = True
+) -> dict[str, Response]:
+    """The teacher's answers to the images in every way of enlarging, by method.
 
     Args:
         teacher: the teacher.
@@ -187,79 +189,73 @@ def answer_all(
     frozen = convert_variables_to_constants_v2(tf.function(teacher.log_probs).get_concrete_function(signature))
     total = len(images) * len(interpolation.METHODS)
     with console.bar(f"comparing interpolations for {teacher.name}", total, "image") as advance:
-        answers = {}
+        responses: dict[str, Response] = {}
         for method in interpolation.METHODS:
 
             def log_probs(batch, method=method):
                 def enlarge_and_answer(filled):
                     return frozen(interpolation.enlarge(tf.constant(filled), teacher.size, method))[0]
 
-                return answer_filled(enlarge_and_answer, batch, batch_size)
+                return answer_batch(enlarge_and_answer, batch, batch_size)
 
-            answers[method] = _answer(log_probs, images, batch_size, mirrored, advance)
-    return answers
+            responses[method] = _answer(log_probs, images, batch_size, mirrored, advance)
+    return responses
 
 
 def _answer(log_probs, images, batch_size, mirrored, advance):
-    """The Answers to all images, where log_probs answers one batch."""
-    parts, flipped, total = [], [], 0.0
+    """The Response to all images, where log_probs answers one batch."""
+    answers, entropies, first_mirrored, total = [], [], [], 0.0
     for first in range(0, len(images), batch_size):
         batch = np.asarray(images[first : first + batch_size])
         log_p = log_probs(batch)
         probabilities = tf.exp(log_p)
-        values, top = tf.math.top_k(probabilities, min(TOP, log_p.shape[-1]))
-        entropy = -tf.reduce_sum(probabilities * log_p, -1)
-        parts.append((top.numpy(), values[:, 0].numpy(), entropy.numpy()))
+        answers.append(most_probable(log_p.numpy(), min(TOP, log_p.shape[-1])))
+        entropies.append(-tf.reduce_sum(probabilities * log_p, -1).numpy())
         total += probabilities.numpy().sum(0, dtype=np.float64)
         if mirrored:
-            flipped.append(tf.argmax(log_probs(batch[:, :, ::-1]), -1, tf.int32).numpy())
+            first_mirrored.append(tf.argmax(log_probs(batch[:, :, ::-1]), -1, tf.int32).numpy())
         advance(len(batch))
-    top, probability, entropy = map(np.concatenate, zip(*parts, strict=True))
-    return Answers(top, np.concatenate(flipped) if mirrored else None, probability, entropy, total / len(images))
-
-
-def information(answers: Answers) -> float:
-    """I(image; answer) in nats, see the head of this file."""
-    return float(entropy_of(answers.mean) - answers.entropy.mean())
-
-
-def entropy_of(p: np.ndarray) -> float:
-    """-sum_c p_c log p_c in nats, of probabilities (classes,); 0 log 0 = 0."""
-    p = p[p > 0]
-    return float(-np.sum(p * np.log(p)))
+    return Response(
+        concatenate(answers),
+        np.concatenate(first_mirrored) if mirrored else None,
+        np.concatenate(entropies),
+        total / len(images),
+    )
 
 
 def figures(
-    answers: dict[str, Answers], others: collections.abc.Sequence[dict[str, Answers]] = (), truth=None
+    responses: Mapping[str, Response],
+    others: Sequence[Mapping[str, Response]] = (),
+    truth: np.ndarray | None = None,
 ) -> dict[str, Figures]:
-    """The figures of one teacher's answers, method -> Figures.
+    """The figures of one teacher's answers, by method.
 
     Args:
-        answers: of the teacher, method -> Answers, with those to the mirrored images.
+        responses: of the teacher, by method, with those to the mirrored images.
         others: those of other teachers to the same images.
         truth: int (N,) in the teacher's classes, -1 where unknown; None without truth.
     """
-    comparable = [other for other in others if _classes(other) == _classes(answers)]
+    comparable = [other for other in others if _classes(other) == _classes(responses)]
     result = {}
-    for method, found in answers.items():
-        first = found.top[:, 0]
-        rest = [other.top[:, 0] for name, other in answers.items() if name != method]
-        foreign = [other.top[:, 0] for teacher in comparable for other in teacher.values()]
+    for method, response in responses.items():
+        answers = response.answers
+        rest = [other.answers.first for name, other in responses.items() if name != method]
+        foreign = [other.answers.first for teacher in comparable for other in teacher.values()]
         result[method] = Figures(
-            information=information(found),
-            top_probability=float(found.probability.mean()),
-            entropy=float(found.entropy.mean()),
-            flip_agreement=float(np.mean(first == found.flipped_top)),
-            agreement=_mean_agreement(first, rest),
-            teacher_agreement=_mean_agreement(first, foreign) if foreign else None,
-            top1=None if truth is None else share_in_top(found.top, truth, 1),
-            top5=None if truth is None else share_in_top(found.top, truth, TOP),
+            information=response.information,
+            top_probability=float(answers.confidence.mean()),
+            entropy=float(response.entropy.mean()),
+            flip_agreement=float(np.mean(answers.first == response.first_mirrored)),
+            agreement=_mean_agreement(answers.first, rest),
+            teacher_agreement=_mean_agreement(answers.first, foreign) if foreign else None,
+            top1=None if truth is None else share_in_top(answers.top_k, truth, 1),
+            top5=None if truth is None else share_in_top(answers.top_k, truth, TOP),
         )
     return result
 
 
-def _classes(answers):
-    return len(next(iter(answers.values())).mean)
+def _classes(responses):
+    return len(next(iter(responses.values())).mean)
 
 
 def _mean_agreement(first, others):

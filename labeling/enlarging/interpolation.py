@@ -1,14 +1,17 @@
 """The ways to enlarge an image to the size that a teacher wants."""
 
 import functools
+import typing
 
 import numpy as np
 import tensorflow as tf
 
-METHODS = ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5", "area", "gaussian", "mitchellcubic")
+from labeling.enlarging.flags import Method
+
+METHODS: tuple[Method, ...] = typing.get_args(Method)
 
 
-def enlarge(pixels, size: int, method: str) -> tf.Tensor:
+def enlarge(pixels: np.ndarray | tf.Tensor, size: int, method: str) -> tf.Tensor:
     """y[b,H,W,c] = sum_hw R[H,h] C[W,w] x[b,h,w,c], clipped to 0..255
 
     Equals `tf.image.resize(x, (size, size), method)`, antialiased along an axis that shrinks.

@@ -1,4 +1,4 @@
-"""A teacher's answers on disk: the label store with its shards, their verification, quality and export. No TensorFlow."""
+"""A teacher's answers on disk: the label store and its shards, verification, quality, export. No TensorFlow."""
 
 import lazy_loader
 

@@ -3,11 +3,16 @@
 import contextlib
 import csv
 import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from labeling.labels.store import SPEC_FILE, Labels, LabelStore
-from tfpipeline.system import SILENT, UserError
+from labeling.labels.store import SPEC_FILE, LabelStore
+from tfpipeline.batches import Answers
+from tfpipeline.system import SILENT, Console, StopRequest, UserError
+
+Columns = dict[str, Any]
 
 DATASET, SPLIT = "labels", "train"
 EXAMPLES_PER_FILE = 100_000
@@ -18,7 +23,14 @@ _DESCRIPTION = (
 )
 
 
-def export(store: LabelStore, form: str, directory: pathlib.Path, names=None, stop=None, console=SILENT) -> int:
+def export(
+    store: LabelStore,
+    form: str,
+    directory: pathlib.Path,
+    names: Sequence[str] | None = None,
+    stop: StopRequest | None = None,
+    console: Console = SILENT,
+) -> int:
     """Writes all labels of a store, shard by shard. Memory stays flat however many they are.
 
     The columns are index int64; name, where `names` are given; view; top_k (k); log_probs float32 (k), at temperature
@@ -29,7 +41,7 @@ def export(store: LabelStore, form: str, directory: pathlib.Path, names=None, st
         form: one of FORMS.
         directory: an empty directory.
         names: the name of each image, or None.
-        stop: a StopRequest, heard between shards; or None.
+        stop: asked between shards; or None.
         console: where progress goes.
 
     Returns:
@@ -39,42 +51,28 @@ def export(store: LabelStore, form: str, directory: pathlib.Path, names=None, st
         UserError: a shard is missing or damaged, or the form needs a package that is not installed.
         Stopped: a signal came.
     """
-    paths = _whole(store)
+    shards = store.whole_shards()
     rows = 0
     with (
         FORMS[form](directory, store.spec.top_k, names is not None) as write,
         console.bar("exporting", store.spec.count, "image") as advance,
     ):
-        for (first, last), path in paths:
+        for span, path in shards.items():
             if stop is not None:
                 stop.raise_if_requested("nothing is left of the unfinished export")
-            columns = rows_of(store.read(path), first, store.spec.views, names)
+            columns = rows_of(store.read(path), span.first, store.spec.views, names)
             write(columns)
             rows += len(columns["index"])
-            advance(last - first)
+            advance(span.images)
     (directory / SPEC_FILE).write_text(store.spec.to_json(), encoding="utf-8")
     return rows
 
 
-def _whole(store):
-    """[((first, last), shard's path)] of all images, in order."""
-    verified, damaged = store.shards()
-    missing = [reached for reached in store.ranges if reached not in verified]
-    if missing:
-        images = sum(last - first for first, last in missing)
-        broken = "".join(f"; {path.name} {problem}" for path, problem in damaged.items())
-        raise UserError(
-            f"labels {store.directory}: {images:,} of {store.spec.count:,} images have no labels (first: "
-            f"{missing[0][0]:,}){broken}; run the same jobs.label_imagenet64 command again to complete them"
-        )
-    return [(reached, verified[reached]) for reached in store.ranges]
-
-
-def rows_of(labels: Labels, first: int, views: tuple[str, ...], names=None) -> dict:
-    """The labels as columns, a row for each image and view; the views of an image follow each other.
+def rows_of(answers: Answers, first: int, views: tuple[str, ...], names: Sequence[str] | None = None) -> Columns:
+    """The answers as columns, a row for each image and view; the views of an image follow each other.
 
     Args:
-        labels: of n consecutive images.
+        answers: to n consecutive images, leading axes (n, views).
         first: index of the first.
         views: names of the views.
         names: the name of every image of the store, or None.
@@ -83,20 +81,17 @@ def rows_of(labels: Labels, first: int, views: tuple[str, ...], names=None) -> d
         "index" int64 (r,), "name" list of r when names are given, "view" list of r, "top_k" uint16 (r, k),
         "log_probs" float16 (r, k), "log_tail" float16 (r,), with r = n * len(views).
     """
-    index = np.repeat(np.arange(first, first + len(labels), dtype=np.int64), len(views))
-    k = labels.top_k.shape[-1]
+    index = np.repeat(np.arange(first, first + len(answers), dtype=np.int64), len(views))
     return {
         "index": index,
-        **({} if names is None else {"name": [names[i] for i in index]}),
-        "view": list(views) * len(labels),
-        "top_k": labels.top_k.reshape(-1, k),
-        "log_probs": labels.log_probs.reshape(-1, k),
-        "log_tail": labels.log_tail.reshape(-1),
+        **({} if names is None else {"name": [names[i] for i in index.tolist()]}),
+        "view": list(views) * len(answers),
+        **answers.as_rows().arrays(),
     }
 
 
 @contextlib.contextmanager
-def tfrecord_writer(directory: pathlib.Path, k: int, named: bool):
+def tfrecord_writer(directory: pathlib.Path, k: int, named: bool) -> Iterator[Callable[[Columns], None]]:
     """Files that `tfds.builder_from_directory` opens, with split "train".
 
     Args:
@@ -128,16 +123,16 @@ def tfrecord_writer(directory: pathlib.Path, k: int, named: bool):
     writer.initialize_splits([SPLIT])
 
     def write(columns):
-        converted = _converted(columns, np.int64)
-        rows = zip(*converted.values(), strict=True)
-        writer.add_examples({SPLIT: [dict(zip(converted, row, strict=True)) for row in rows]})
+        values = _convert(columns, np.int64)
+        rows = zip(*values.values(), strict=True)
+        writer.add_examples({SPLIT: [dict(zip(values, row, strict=True)) for row in rows]})
 
     yield write
     writer.close_all()
 
 
 @contextlib.contextmanager
-def parquet_writer(directory: pathlib.Path, k: int, named: bool):
+def parquet_writer(directory: pathlib.Path, k: int, named: bool) -> Iterator[Callable[[Columns], None]]:
     """labels.parquet, a row group for each shard; `top_k` and `log_probs` are lists.
 
     Args and Yields: as `tfrecord_writer`.
@@ -167,14 +162,14 @@ def parquet_writer(directory: pathlib.Path, k: int, named: bool):
     with pyarrow.parquet.ParquetWriter(directory / "labels.parquet", schema) as writer:
 
         def write(columns):
-            converted = _converted(columns, np.int32)  # Not every reader of Parquet knows unsigned integers.
-            converted |= {name: lists(converted[name]) for name in ("top_k", "log_probs")}
-            writer.write_table(pyarrow.table(converted, schema))
+            values = _convert(columns, np.int32)  # Not every reader of Parquet knows unsigned integers.
+            values |= {name: lists(values[name]) for name in ("top_k", "log_probs")}
+            writer.write_table(pyarrow.table(values, schema))
 
         yield write
 
 
-def _converted(columns, integers):
+def _convert(columns, integers):
     """The columns with the types that every reader knows; all of them hold the values exactly."""
     return columns | {
         "top_k": columns["top_k"].astype(integers),
@@ -184,7 +179,7 @@ def _converted(columns, integers):
 
 
 @contextlib.contextmanager
-def csv_writer(directory: pathlib.Path, k: int, named: bool):
+def csv_writer(directory: pathlib.Path, k: int, named: bool) -> Iterator[Callable[[Columns], None]]:
     """labels.csv: index, name, view, class_1 .. class_k, log_prob_1 .. log_prob_k, log_tail.
 
     Numbers have the digits that tell one float16 from the next.
@@ -200,8 +195,8 @@ def csv_writer(directory: pathlib.Path, k: int, named: bool):
 
         def write(columns):
             numbers = (columns["top_k"], columns["log_probs"].astype(str), columns["log_tail"].astype(str))
-            for *first, classes, log_probs, log_tail in zip(*(columns[n] for n in single), *numbers, strict=True):
-                table.writerow([*first, *classes, *log_probs, log_tail])
+            for *first, top_k, log_probs, log_tail in zip(*(columns[n] for n in single), *numbers, strict=True):
+                table.writerow([*first, *top_k, *log_probs, log_tail])
 
         yield write
 

@@ -3,10 +3,31 @@
 import dataclasses
 import hashlib
 import json
+from typing import Protocol
 
 FORMAT = 1
 _SHOWN = 3  # classes of a subset
 _LATER_FIELDS = ("runtime", "batch_size", "subset", "subset_of")
+
+
+class Counting(Protocol):
+    """Who counts classes: the spec of labels, a teacher, the truth of images.
+
+    Attributes:
+        classes: number of classes.
+        class_names: their names, or () or None when it does not say.
+        subset: the class of the whole behind each class, where these are a part of the whole; else ().
+        subset_of: the number of classes of the whole; 0 without a subset.
+    """
+
+    @property
+    def classes(self) -> int: ...
+    @property
+    def class_names(self) -> tuple[str, ...] | None: ...
+    @property
+    def subset(self) -> tuple[int, ...]: ...
+    @property
+    def subset_of(self) -> int: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,13 +126,8 @@ class LabelSpec:
         return f"{len(self.subset):,} of {self.subset_of:,} classes ({first}, ...: {digits})"
 
 
-def count_alike(one, other) -> bool:
-    """Whether a class has the same index for both, as far as they say.
-
-    Args:
-        one: a LabelSpec; or a teacher, which says the same of its classes.
-        other: another one.
-    """
+def count_alike(one: Counting, other: Counting) -> bool:
+    """Whether a class has the same index for both, as far as they say."""
     if one.class_names and set(one.class_names) == set(other.class_names or ()):
-        return tuple(one.class_names) == tuple(other.class_names)
+        return tuple(one.class_names) == tuple(other.class_names or ())
     return (one.classes, one.subset, one.subset_of) == (other.classes, other.subset, other.subset_of)

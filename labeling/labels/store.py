@@ -1,15 +1,19 @@
 """LabelStore: the teacher's answers on disk, in immutable shards that carry their own hash."""
 
-import dataclasses
 import hashlib
 import io
 import pathlib
 import re
 import zipfile
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
 
 import numpy as np
 
+from labeling.labels.span import Span, images_in
 from labeling.labels.spec import LabelSpec
+from tfpipeline.batches import Answers, concatenate
+from tfpipeline.images import ImageStore
 from tfpipeline.system import UserError, remove_leftovers, write_file
 
 SPEC_FILE = "spec.json"
@@ -17,24 +21,10 @@ SHARD_NAME = re.compile(r"labels-(\d{8,})-(\d{8,})-([0-9a-f]{16})\.npz")
 _HASH_DIGITS = 16
 # Rounding to float16 moves the mass of an answer by at most 2^-11 times its entropy in nats, of at most 11.
 MASS_TOLERANCE = 6e-3
+# The arrays of a shard; their leading axes are (n, views).
+_TYPES = {"top_k": np.uint16, "log_probs": np.float16, "log_tail": np.float16}
 
-
-@dataclasses.dataclass(frozen=True)
-class Labels:
-    """The answers to n consecutive images.
-
-    Attributes:
-        top_k: the k most probable classes, most probable first, uint16 (n, views, k).
-        log_probs: their log-probabilities at temperature 1, float16 (n, views, k).
-        log_tail: log of the probability outside the top k, float16 (n, views); -inf where nothing is outside.
-    """
-
-    top_k: np.ndarray
-    log_probs: np.ndarray
-    log_tail: np.ndarray
-
-    def __len__(self):
-        return len(self.top_k)
+Kept = TypeVar("Kept")
 
 
 class LabelStore:
@@ -46,35 +36,26 @@ class LabelStore:
     """
 
     def __init__(self, directory: pathlib.Path, spec: LabelSpec):
-        self.directory, self.spec = pathlib.Path(directory), spec
+        self.directory, self.spec = directory, spec
         self._spec_hash = np.frombuffer(hashlib.sha256(spec.to_json().encode()).digest(), np.uint8)
 
     @property
-    def ranges(self) -> list[tuple[int, int]]:
-        """The whole grid: (first, last) of each shard, `last` exclusive."""
-        count, size = self.spec.count, self.spec.shard_size
-        return [(first, min(first + size, count)) for first in range(0, count, size)]
+    def spans(self) -> list[Span]:
+        """The whole grid: the images of each shard, in order."""
+        return [self._span_from(first) for first in self._firsts]
 
-    def shards(self) -> tuple[dict[tuple[int, int], pathlib.Path], dict[pathlib.Path, str]]:
-        """(range -> verified shard, damaged file -> what is wrong with it), having read every shard."""
-        verified, damaged = {}, {}
-        for path in sorted(self.directory.glob("labels-*.npz")):
-            try:
-                reached, _ = self._read(path)
-            except ValueError as error:
-                damaged[path] = str(error)
-            else:
-                verified.setdefault(reached, path)  # Two workers may both have done a range: the first name counts.
-        return verified, damaged
+    def shards(self) -> tuple[dict[Span, pathlib.Path], dict[pathlib.Path, str]]:
+        """(span -> verified shard, damaged file -> what is wrong with it), having read every shard."""
+        return self._read_each(lambda path, _: path)
 
-    def missing_ranges(self) -> list[tuple[int, int]]:
-        """The ranges of the grid without a verified shard, in order."""
+    def missing_spans(self) -> list[Span]:
+        """The spans of the grid without a verified shard, in order."""
         verified, _ = self.shards()
-        return [reached for reached in self.ranges if reached not in verified]
+        return [span for span in self.spans if span not in verified]
 
-    def is_done(self, reached: tuple[int, int]) -> bool:
-        """Whether the range (first, last) has a verified shard."""
-        return any(self.problem_of(path) is None for path in self.directory.glob(_shard_name(*reached, "*")))
+    def is_done(self, span: Span) -> bool:
+        """Whether the span has a verified shard."""
+        return any(self.problem_of(path) is None for path in self.directory.glob(_shard_name(span, "*")))
 
     def problem_of(self, path: pathlib.Path) -> str | None:
         """What is wrong with a shard, or None."""
@@ -84,72 +65,80 @@ class LabelStore:
             return str(error)
         return None
 
-    def write_shard(self, first: int, last: int, labels: Labels) -> pathlib.Path:
-        """Writes the answers to the images first..last-1, durably and all at once.
+    def write_shard(self, span: Span, answers: Answers) -> pathlib.Path:
+        """Writes the answers to the images of a span, durably and all at once.
 
         Args:
-            first: index of the first image, a multiple of the shard size.
-            last: one past the last.
-            labels: the answers, as `Labels` says.
+            span: one of the grid.
+            answers: leading axes (n, views); uint16 and float16.
 
         Returns:
-            The shard's path. The same labels give the same bytes and so the same name.
+            The shard's path. The same answers give the same bytes and so the same name.
+
+        Raises:
+            ValueError: the span is none of the grid, or the answers are none to its images.
         """
-        problem = self._problem((first, last), labels)
+        problem = self._problem(span, answers)
         if problem:
             raise ValueError(problem)
         content = io.BytesIO()
-        np.savez(
-            content,
-            range=np.array([first, last], np.int64),
-            spec=self._spec_hash,
-            **{field.name: getattr(labels, field.name) for field in dataclasses.fields(Labels)},
-        )
+        arrays: dict[str, Any] = {"range": np.array(span, np.int64), "spec": self._spec_hash, **answers.arrays()}
+        np.savez(content, **arrays)
         digits = hashlib.sha256(content.getvalue()).hexdigest()[:_HASH_DIGITS]
-        path = self.directory / _shard_name(first, last, digits)
+        path = self.directory / _shard_name(span, digits)
         write_file(path, content.getvalue())
         return path
 
-    def read(self, path: pathlib.Path) -> Labels:
-        """The labels of one shard.
+    def read(self, path: pathlib.Path) -> Answers:
+        """The answers in one shard, leading axes (n, views).
 
         Raises:
             ValueError: the shard is damaged; the message says how.
         """
         return self._read(path)[1]
 
-    def read_all(self) -> Labels:
-        """The labels of all images, 0..count-1.
+    def read_all(self) -> Answers:
+        """The answers to all images, leading axes (N, views).
 
         Raises:
-            UserError: a range has no verified shard; the damaged files are named.
+            UserError: as `whole_shards`.
         """
-        labels = {}
-        damaged = []
-        for path in sorted(self.directory.glob("labels-*.npz")):
-            try:
-                reached, shard = self._read(path)
-            except ValueError as error:
-                damaged.append(f"{path.name} {error}")
-            else:
-                labels.setdefault(reached, shard)
-        missing = [reached for reached in self.ranges if reached not in labels]
-        if missing:
-            images = sum(last - first for first, last in missing)
-            broken = f"; damaged: {'; '.join(damaged)}" if damaged else ""
-            raise UserError(
-                f"labels {self.directory}: {images:,} of {self.spec.count:,} images have no labels (first: "
-                f"{missing[0][0]:,}){broken}; run the same jobs.label_imagenet64 command again to complete them"
-            )
-        parts = [labels[reached] for reached in self.ranges]
-        names = [field.name for field in dataclasses.fields(Labels)]
-        return Labels(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        answers, damaged = self._read_each(lambda _, answers: answers)
+        self._check_whole(answers, damaged)
+        return concatenate([answers[span] for span in self.spans])
 
-    def check_joins(self, image_store) -> str:
+    def whole_shards(self) -> dict[Span, pathlib.Path]:
+        """The shards of all images, in order.
+
+        Raises:
+            UserError: a span has no verified shard; the damaged files are named.
+        """
+        verified, damaged = self.shards()
+        self._check_whole(verified, damaged)
+        return {span: verified[span] for span in self.spans}
+
+    @property
+    def _firsts(self):
+        return range(0, self.spec.count, self.spec.shard_size)
+
+    def _span_from(self, first):
+        return Span(first, min(first + self.spec.shard_size, self.spec.count))
+
+    def _check_whole(self, verified: Collection[Span], damaged):
+        missing = [span for span in self.spans if span not in verified]
+        if missing:
+            named = "; ".join(f"{path.name} {problem}" for path, problem in damaged.items())
+            raise UserError(
+                f"labels {self.directory}: {images_in(missing):,} of {self.spec.count:,} images have no labels (first: "
+                f"{missing[0].first:,}){f'; damaged: {named}' if named else ''}; run the same jobs.label_imagenet64 "
+                "command again to complete them"
+            )
+
+    def check_joins(self, image_store: ImageStore) -> str:
         """Checks that these are labels of the images in `image_store`.
 
         Args:
-            image_store: a tfpipeline.images.store.ImageStore.
+            image_store: the images.
 
         Returns:
             "", or a note to say aloud: the images are the same ones but their split or truth is another.
@@ -169,8 +158,23 @@ class LabelStore:
                 )
         return f"labels {self.directory} are of the very same images, opened under another split or with other truth"
 
-    def _read(self, path):
-        """((first, last), Labels) of a shard; ValueError says what is wrong with it."""
+    def _read_each(
+        self, keep: Callable[[pathlib.Path, Answers], Kept]
+    ) -> tuple[dict[Span, Kept], dict[pathlib.Path, str]]:
+        """(span -> what is kept of its shard, damaged file -> what is wrong with it)."""
+        kept: dict[Span, Kept] = {}
+        damaged = {}
+        for path in sorted(self.directory.glob("labels-*.npz")):
+            try:
+                span, answers = self._read(path)
+            except ValueError as error:
+                damaged[path] = str(error)
+            else:
+                kept.setdefault(span, keep(path, answers))  # Two workers may both have done it: the first name counts.
+        return kept, damaged
+
+    def _read(self, path) -> tuple[Span, Answers]:
+        """(span, answers) of a shard; ValueError says what is wrong with it."""
         match = SHARD_NAME.fullmatch(path.name)
         if not match:
             raise ValueError("has no shard's name")
@@ -179,40 +183,35 @@ class LabelStore:
             raise ValueError("does not have the content that its name says")
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                reached = tuple(arrays["range"].tolist())
+                span = Span(*arrays["range"].tolist())
                 spec_hash = arrays["spec"]
-                labels = Labels(*(arrays[field.name] for field in dataclasses.fields(Labels)))
-        except (KeyError, zipfile.BadZipFile, EOFError) as error:
+                answers = Answers(**{name: arrays[name] for name in _TYPES})
+        except (KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
             raise ValueError(f"is no shard of labels ({error})") from error
-        if reached != (int(match[1]), int(match[2])):
-            raise ValueError(f"holds the images {reached[0]} to {reached[1]}, not those that its name says")
+        if span != (int(match[1]), int(match[2])):
+            raise ValueError(f"holds the images {span.first} to {span.last}, not those that its name says")
         if not np.array_equal(spec_hash, self._spec_hash):
             raise ValueError(f"belongs to a store with another {SPEC_FILE}")
-        problem = self._problem(reached, labels)
+        problem = self._problem(span, answers)
         if problem:
             raise ValueError(problem)
-        return reached, labels
+        return span, answers
 
-    def _problem(self, reached, labels):
-        """What is wrong with the labels of a range, or None."""
-        spec, n = self.spec, reached[1] - reached[0]
-        if reached not in self.ranges:
+    def _problem(self, span, answers):
+        """What is wrong with the answers to the images of a span, or None."""
+        spec = self.spec
+        if span.first not in self._firsts or span != self._span_from(span.first):
             return f"is not a range of the grid of {spec.count} images in shards of {spec.shard_size}"
-        shape = (n, len(spec.views), spec.top_k)
-        for name, expected, dtype in (
-            ("top_k", shape, np.uint16),
-            ("log_probs", shape, np.float16),
-            ("log_tail", shape[:2], np.float16),
-        ):
-            array = getattr(labels, name)
+        for name, array in answers.arrays().items():
+            expected, dtype = (span.images, len(spec.views), spec.top_k)[: 2 if name == "log_tail" else 3], _TYPES[name]
             if array.shape != expected or array.dtype != dtype:
                 return f"{name} is {array.dtype}{array.shape}, not {np.dtype(dtype)}{expected}"
-        if labels.top_k.max() >= spec.classes:
-            return f"has class {labels.top_k.max()}; there are {spec.classes}"
-        return _inconsistency(labels)
+        if answers.top_k.max() >= spec.classes:
+            return f"has class {answers.top_k.max()}; there are {spec.classes}"
+        return _inconsistency(answers)
 
 
-def open_labels(directory: pathlib.Path) -> LabelStore:
+def open_labels(directory: str | pathlib.Path) -> LabelStore:
     """The LabelStore in `directory`.
 
     Raises:
@@ -228,7 +227,7 @@ def open_labels(directory: pathlib.Path) -> LabelStore:
     return LabelStore(path.parent, spec)
 
 
-def check_mixes(directory: pathlib.Path, spec: LabelSpec) -> None:
+def check_mixes(directory: str | pathlib.Path, spec: LabelSpec) -> None:
     """Checks that labels of `spec` may be written into `directory`, without touching it.
 
     Raises:
@@ -247,7 +246,7 @@ def check_mixes(directory: pathlib.Path, spec: LabelSpec) -> None:
         raise UserError(f"{directory} exists and is no label store; choose another --out")
 
 
-def create_labels(directory: pathlib.Path, spec: LabelSpec) -> LabelStore:
+def create_labels(directory: str | pathlib.Path, spec: LabelSpec) -> LabelStore:
     """The LabelStore in `directory`, made when it is not there yet.
 
     Raises:
@@ -262,22 +261,22 @@ def create_labels(directory: pathlib.Path, spec: LabelSpec) -> LabelStore:
     return open_labels(directory)
 
 
-def _inconsistency(labels):
-    """Why the labels are no probabilities, or None."""
-    log_probs = labels.log_probs.astype(np.float32)
-    if np.isnan(log_probs).any() or np.isnan(labels.log_tail).any():
+def _inconsistency(answers):
+    """Why the answers are no distributions, or None."""
+    log_probs = answers.log_probs.astype(np.float32)
+    if np.isnan(log_probs).any() or np.isnan(answers.log_tail).any():
         return "has log-probabilities that are no numbers"
     if (np.diff(log_probs) > 0).any():
         return "has answers that are not in the order of their probability"
-    if (np.diff(np.sort(labels.top_k)) == 0).any():
+    if (np.diff(np.sort(answers.top_k)) == 0).any():
         return "has a class twice among the answers to one image"
-    mass = np.exp(log_probs).sum(-1) + np.exp(labels.log_tail.astype(np.float32))
+    mass = np.exp(log_probs).sum(-1) + np.exp(answers.log_tail.astype(np.float32))
     worst = mass.flat[np.abs(mass - 1).argmax()]
     return None if abs(worst - 1) < MASS_TOLERANCE else f"has probabilities that sum to {worst:.4f}"
 
 
-def _shard_name(first, last, digits):
-    return f"labels-{first:08d}-{last:08d}-{digits}.npz"
+def _shard_name(span, digits):
+    return f"labels-{span.first:08d}-{span.last:08d}-{digits}.npz"
 
 
 def _strangers(directory):

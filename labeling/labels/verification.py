@@ -1,12 +1,14 @@
 """Checks of a label store: which shards are whole, and whether the teacher still answers what they say."""
 
-import collections.abc
 import dataclasses
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
-from labeling.labels.store import Labels, LabelStore
+from labeling.labels.span import Span, images_in
+from labeling.labels.store import LabelStore
+from tfpipeline.batches import Answers, concatenate
 from tfpipeline.system import UserError
 
 ASIDE = "damaged"
@@ -19,20 +21,20 @@ class Status:
     """What is on disk.
 
     Attributes:
-        done: the ranges with a verified shard.
-        missing: the other ranges.
+        done: the spans of images with a verified shard.
+        missing: the other spans.
         damaged: file -> what is wrong with it.
     """
 
-    done: list[tuple[int, int]]
-    missing: list[tuple[int, int]]
+    done: list[Span]
+    missing: list[Span]
     damaged: dict[pathlib.Path, str]
 
-    def figures(self) -> dict:
+    def figures(self) -> dict[str, int]:
         """The numbers of it."""
         return {
-            "labeled": sum(last - first for first, last in self.done),
-            "missing": sum(last - first for first, last in self.missing),
+            "labeled": images_in(self.done),
+            "missing": images_in(self.missing),
             "shards": len(self.done),
             "missing_shards": len(self.missing),
             "damaged_shards": len(self.damaged),
@@ -42,8 +44,8 @@ class Status:
 def status(store: LabelStore) -> Status:
     """The state of a store, every shard read and verified."""
     verified, damaged = store.shards()
-    done = [reached for reached in store.ranges if reached in verified]
-    return Status(done, [reached for reached in store.ranges if reached not in verified], damaged)
+    done = [span for span in store.spans if span in verified]
+    return Status(done, [span for span in store.spans if span not in verified], damaged)
 
 
 def set_aside(found: Status) -> list[pathlib.Path]:
@@ -77,18 +79,18 @@ def check_whole(store: LabelStore, found: Status) -> None:
 def recompute(
     images: np.ndarray,
     store: LabelStore,
-    answer: collections.abc.Callable[[np.ndarray], Labels],
+    answer: Callable[[np.ndarray], Answers],
     batch_size: int,
     sample: int,
-) -> dict:
+) -> dict[str, float]:
     """Answers a sample of the images once more and compares.
 
     Args:
         images: uint8 (N, H, W, 3).
         store: their labels, whole.
-        answer: images -> Labels.
+        answer: images -> their answers, leading axes (n, views).
         batch_size: images per call of `answer`.
-        sample: how many images, drawn without repetition, the same ones each time.
+        sample: how many images, chosen at random without repetition, the same ones each time.
 
     Returns:
         recomputed: how many; recomputed_same_top1: share of answers whose class is the stored one, over all views;
@@ -99,17 +101,18 @@ def recompute(
     """
     stored = store.read_all()
     chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:sample])
-    top, probability = [], []
-    for start in range(0, len(chosen), batch_size):
-        labels = answer(images[chosen[start : start + batch_size]])
-        top.append(labels.top_k[..., 0])
-        probability.append(np.exp(labels.log_probs[..., 0].astype(np.float64)))
-    same = float(np.mean(np.concatenate(top) == stored.top_k[chosen, :, 0]))
-    before = np.exp(stored.log_probs[chosen, :, 0].astype(np.float64))
-    difference = float(np.abs(np.concatenate(probability) - before).max())
+    starts = range(0, len(chosen), batch_size)
+    again = concatenate([answer(images[chosen[start : start + batch_size]]) for start in starts])
+    before = stored[chosen]
+    same = float(np.mean(again.first == before.first))
+    difference = float(np.abs(_confidence(again) - _confidence(before)).max())
     if same < LEAST_AGREEMENT:
         raise UserError(
             f"labels {store.directory}: recomputed, {same:.1%} of {len(chosen):,} images get the stored first answer "
             f"(probabilities differ by up to {difference:.3f}); label again into a new directory"
         )
     return {"recomputed": len(chosen), "recomputed_same_top1": same, "recomputed_difference": difference}
+
+
+def _confidence(answers):
+    return np.exp(answers.log_probs[..., 0].astype(np.float64))

@@ -1,5 +1,6 @@
 from . import class_subset as class_subset
 from . import conventions as conventions
-from . import teacher as teacher
+from .flags import InputRange as InputRange
+from .flags import TeacherFlags as TeacherFlags
 from .teacher import Teacher as Teacher
 from .teacher import load_teacher as load_teacher

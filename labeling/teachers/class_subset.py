@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import pathlib
+from collections.abc import Sequence
 
 from labeling.labels import quality
 from labeling.teachers.teacher import Teacher
@@ -12,7 +13,7 @@ COMMENT = "#"
 _CLOSEST = 3  # names to offer for an unknown one
 
 
-def restrict(teacher: Teacher, path: str, image_classes=()) -> Teacher:
+def restrict(teacher: Teacher, path: str, image_class_names: Sequence[tuple[str, str]] = ()) -> Teacher:
     """The teacher, answering only over the classes that a file lists, in the file's order: p is renormalized.
 
     Args:
@@ -20,8 +21,8 @@ def restrict(teacher: Teacher, path: str, image_classes=()) -> Teacher:
         path: a text file in UTF-8, one class per line. Empty lines and lines that begin with "#" do not count. When all
             lines are numbers they are indices of the teacher's classes, from 0; else each is the name of a class, whole
             or up to its first comma, or its WordNet id.
-        image_classes: (WordNet id or name, name) of each class of the images: where they are as many as the teacher's,
-            they name the classes of a teacher that does not name them itself.
+        image_class_names: (WordNet id or name, name) of each class of the images: where they are as many as
+            the teacher's, they name the classes of a teacher that does not name them itself.
 
     Raises:
         UserError: the file is not there or no text, lists fewer than two classes, one twice, or one that the teacher
@@ -29,11 +30,11 @@ def restrict(teacher: Teacher, path: str, image_classes=()) -> Teacher:
     """
     entries = _read(path)
     if all(text.isascii() and text.isdigit() for _, text in entries):
-        numbers = [(line, text, _index(path, line, text, teacher)) for line, text in entries]
+        numbers = [(line, text, _index_of_number(path, line, text, teacher)) for line, text in entries]
         names = teacher.class_names and tuple(teacher.class_names[index] for _, _, index in numbers)
     else:
-        known = _known_names(teacher, image_classes)
-        numbers = [(line, text, _named(path, line, text, teacher, known)) for line, text in entries]
+        known = _known_names(teacher, image_class_names)
+        numbers = [(line, text, _index_of_name(path, line, text, teacher, known)) for line, text in entries]
         names = tuple(known[index][0] for _, _, index in numbers)
     _check_once(path, numbers)
     indices = tuple(index for _, _, index in numbers)
@@ -57,16 +58,16 @@ def _read(path):
     return entries
 
 
-def _known_names(teacher, image_classes):
+def _known_names(teacher, image_class_names):
     """What each class of the teacher may be called, its own name or its WordNet id first; () when nothing tells."""
     if teacher.class_names:
         return [(name,) for name in teacher.class_names]
-    if len(image_classes) == teacher.classes:
-        return list(image_classes)
+    if len(image_class_names) == teacher.classes:
+        return list(image_class_names)
     return [(wnid,) for wnid in quality.imagenet_ids(teacher)]
 
 
-def _index(path, line, text, teacher):
+def _index_of_number(path, line, text, teacher):
     if int(text) >= teacher.classes:
         raise UserError(
             f"--classes {path}, line {line}: teacher {teacher.spec} has no class {text}; its classes are 0 to "
@@ -75,7 +76,7 @@ def _index(path, line, text, teacher):
     return int(text)
 
 
-def _named(path, line, text, teacher, known):
+def _index_of_name(path, line, text, teacher, known):
     """The index of the class that a line names."""
     if not known:
         raise UserError(

@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from labeling.teachers.flags import InputRange
+
 # The range of numbers that a teacher's input takes. "tf", "caffe" and "torch" are the names that Keras Applications
 # uses for its ways of preprocessing; the last two subtract the means of ImageNet.
-RANGES = {
+RANGES: dict[InputRange, str] = {
     "0..1": "divided by 255 (TF-Hub)",
     "0..255": "as they are (models that rescale inside)",
     "tf": "x / 127.5 - 1, that is -1..1 (MobileNet, Inception, ResNetV2, NASNet)",
@@ -23,8 +25,8 @@ BACKGROUND_CLASSES = 1001
 
 
 @dataclasses.dataclass(frozen=True)
-class Feeding:
-    """How a network is fed and read.
+class Conventions:
+    """How a network is fed and read. The names of the fields are keys of spec.json and part of the fingerprint.
 
     Attributes:
         size: height and width of its input, in pixels.
@@ -35,7 +37,7 @@ class Feeding:
     """
 
     size: int
-    range: str
+    range: InputRange
     output: str
     outputs: int
     background: bool
@@ -45,12 +47,12 @@ class Feeding:
         """Number of classes that are left."""
         return self.outputs - self.background
 
-    def describe(self) -> dict:
+    def describe(self) -> dict[str, int | str | bool]:
         """The attributes as plain values, for spec.json and for the fingerprint."""
         return dataclasses.asdict(self)
 
 
-def to_range(pixels: tf.Tensor, name: str) -> tf.Tensor:
+def to_range(pixels: tf.Tensor, name: InputRange) -> tf.Tensor:
     """The pixels as a teacher of that range wants them.
 
     Args:
@@ -73,21 +75,21 @@ def to_range(pixels: tf.Tensor, name: str) -> tf.Tensor:
     raise ValueError(f"range {name!r} is none of {', '.join(RANGES)}")
 
 
-def to_log_probs(answers: tf.Tensor, feeding: Feeding) -> tf.Tensor:
+def to_log_probs(answers: tf.Tensor, conventions: Conventions) -> tf.Tensor:
     """log p of the classes: the background is dropped before the softmax, or what is left is renormalized.
 
     Args:
-        answers: logits or probabilities, (B, feeding.outputs).
-        feeding: says which, and whether output 0 is the background.
+        answers: logits or probabilities, (B, conventions.outputs).
+        conventions: say which, and whether output 0 is the background.
 
     Returns:
-        float32 (B, feeding.classes); exp of a row sums to 1. A probability that was rounded to 0 counts as the
+        float32 (B, conventions.classes); exp of a row sums to 1. A probability that was rounded to 0 counts as the
         smallest normal float32, so that its logarithm stays finite.
     """
     answers = tf.cast(answers, tf.float32)
-    if feeding.background:
+    if conventions.background:
         answers = answers[:, 1:]
-    if feeding.output == "probabilities":
+    if conventions.output == "probabilities":
         answers = tf.math.log(tf.maximum(answers, answers.dtype.as_numpy_dtype(1.1754944e-38)))
     return tf.nn.log_softmax(answers)
 

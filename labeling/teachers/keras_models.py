@@ -67,13 +67,13 @@ def file(spec: str) -> Network:
     if not path.is_file():
         raise UserError(f"teacher {spec} does not exist; give the path of a .keras or .h5 file")
     try:
-        version, architecture = _written_by(path)
+        version, architecture = _read_architecture(path)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(
             f"teacher {spec} is no whole Keras model ({error}); weights alone are not enough: save the model with "
             "model.save"
         ) from error
-    if "Lambda" in _class_names(json.loads(architecture)):
+    if "Lambda" in _layer_kinds(json.loads(architecture)):
         raise UserError(
             f"teacher {spec} has a Lambda layer, whose code would be run; export it as a SavedModel instead"
         )
@@ -89,7 +89,7 @@ def file(spec: str) -> Network:
     return _network(model, sha256_of_file(path), evidence, _range_by_name(model))
 
 
-def _written_by(path):
+def _read_architecture(path):
     """(version of the Keras that wrote the file, its model's architecture as json)."""
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive:
@@ -106,12 +106,12 @@ def _keras_of(version):
     return tf_keras
 
 
-def _class_names(config):
-    """The class names anywhere in a model's architecture."""
+def _layer_kinds(config):
+    """The kinds of layers anywhere in a model's architecture."""
     if isinstance(config, dict):
         own = {config["class_name"]} if isinstance(config.get("class_name"), str) else set()
-        return own.union(*map(_class_names, config.values()))
-    return set().union(*map(_class_names, config)) if isinstance(config, list) else set()
+        return own.union(*map(_layer_kinds, config.values()))
+    return set().union(*map(_layer_kinds, config)) if isinstance(config, list) else set()
 
 
 def _network(model, weights_sha256, evidence, convention):

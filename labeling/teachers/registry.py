@@ -5,22 +5,24 @@ answer logits: the input range of TF-Hub's modules "has been fixed to [0,1]" (gi
 holds for BiT, too, which was trained on -1..1: its modules "do the conversion internally"
 (github.com/google-research/big_transfer/issues/16).
 
-Keras Applications have the names that Keras gives them, keras:NAME; labeling/teachers/keras_models.py says how each is fed.
+Keras Applications have the names that Keras gives them, keras:NAME; labeling/teachers/keras_models.py says how each is
+fed.
 """
 
 import dataclasses
 import re
 
+from labeling.teachers.flags import InputRange
 from tfpipeline.system import UserError
 
 HUB, KAGGLE = "hub:", "kaggle:"
 HOST = "https://tfhub.dev/"
-RANGE = "0..1"
+RANGE: InputRange = "0..1"
 BACKGROUND_AND_CLASSES, CLASSES = 1001, 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class Published:
+class Classifier:
     """A published classifier.
 
     Attributes:
@@ -46,75 +48,75 @@ class Published:
 CLASSIFIERS = {
     each.name: each
     for each in (
-        Published(
+        Classifier(
             "mobilenet_v2",
             "google/tf2-preview/mobilenet_v2/classification/4",
             "google/mobilenet-v2/tensorFlow2/tf2-preview-classification/4",
             224,
         ),
-        Published(
+        Classifier(
             "mobilenet_v2_140",
             "google/imagenet/mobilenet_v2_140_224/classification/5",
             "google/mobilenet-v2/tensorFlow2/140-224-classification/2",
             224,
         ),
-        Published(
+        Classifier(
             "mobilenet_v3_large",
             "google/imagenet/mobilenet_v3_large_100_224/classification/5",
             "google/mobilenet-v3/tensorFlow2/large-100-224-classification/1",
             224,
         ),
-        Published(
+        Classifier(
             "inception_v3",
             "google/tf2-preview/inception_v3/classification/4",
             "google/inception-v3/tensorFlow2/classification/2",
             299,
         ),
-        Published(
+        Classifier(
             "inception_resnet_v2",
             "google/imagenet/inception_resnet_v2/classification/5",
             "google/inception-resnet-v2/tensorFlow2/classification/2",
             299,
         ),
-        Published(
+        Classifier(
             "resnet_50",
             "tensorflow/resnet_50/classification/1",
             "tensorflow/resnet-50/tensorFlow2/classification/1",
             224,
         ),
-        Published(
+        Classifier(
             "resnet_v2_50",
             "google/imagenet/resnet_v2_50/classification/5",
             "google/resnet-v2/tensorFlow2/50-classification/2",
             224,
         ),
-        Published(
+        Classifier(
             "resnet_v2_152",
             "google/imagenet/resnet_v2_152/classification/5",
             "google/resnet-v2/tensorFlow2/152-classification/2",
             224,
         ),
-        Published("nasnet_large", "google/imagenet/nasnet_large/classification/5", None, 331),
-        Published(
+        Classifier("nasnet_large", "google/imagenet/nasnet_large/classification/5", None, 331),
+        Classifier(
             "efficientnet_v2_b0",
             "google/imagenet/efficientnet_v2_imagenet1k_b0/classification/2",
             "google/efficientnet-v2/tensorFlow2/imagenet1k-b0-classification/2",
             224,
         ),
-        Published("efficientnet_v2_b3", "google/imagenet/efficientnet_v2_imagenet1k_b3/classification/2", None, 300),
-        Published(
+        Classifier("efficientnet_v2_b3", "google/imagenet/efficientnet_v2_imagenet1k_b3/classification/2", None, 300),
+        Classifier(
             "efficientnet_v2_s",
             "google/imagenet/efficientnet_v2_imagenet1k_s/classification/2",
             "google/efficientnet-v2/tensorFlow2/imagenet1k-s-classification/2",
             384,
         ),
-        Published(
+        Classifier(
             "efficientnet_v2_m",
             "google/imagenet/efficientnet_v2_imagenet1k_m/classification/2",
             "google/efficientnet-v2/tensorFlow2/imagenet1k-m-classification/2",
             480,
         ),
-        Published("bit_m_r50x1", "google/bit/m-r50x1/ilsvrc2012_classification/1", None, None, CLASSES),
+        Classifier("bit_m_r50x1", "google/bit/m-r50x1/ilsvrc2012_classification/1", None, None, CLASSES),
     )
 }
 
@@ -135,7 +137,7 @@ def is_handle(spec: str) -> bool:
     return "://" in spec or spec.startswith((HUB, KAGGLE))
 
 
-def published(spec: str) -> Published | None:
+def find_classifier(spec: str) -> Classifier | None:
     """The classifier that a spec names: by its short name, its handle or that on Kaggle; None for any other spec.
 
     Raises:
@@ -155,9 +157,11 @@ def published(spec: str) -> Published | None:
 
 def size_of(spec: str) -> int | None:
     """The input size, in pixels, that the publisher of a handle trained it with; None where that is not known."""
-    known = published(spec)
-    if known is not None or not is_handle(spec):
-        return known and known.size
+    known = find_classifier(spec)
+    if known is not None:
+        return known.size
+    if not is_handle(spec):
+        return None
     for pattern, size in _SIZES:
         match = re.search(pattern, spec)
         if match:
@@ -167,7 +171,7 @@ def size_of(spec: str) -> int | None:
 
 def name_of(spec: str) -> str:
     """A short name for tables and titles: the last part of the spec that says anything."""
-    known = published(spec)
+    known = find_classifier(spec)
     if known is not None:
         return known.name
     parts = spec.rstrip("/").split("/")

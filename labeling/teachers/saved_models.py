@@ -15,7 +15,7 @@ def load(spec: str) -> Network:
     """The network of a SavedModel, read in the TF-Hub convention: pixels in 0..1.
 
     Args:
-        spec: a directory, a URL that tensorflow_hub resolves, "hub:NAME" with a name of labeling/teachers/registry.py, or
+        spec: a directory, a URL that tensorflow_hub resolves, "hub:NAME" with a name of the registry, or
             "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION[/VERSION]".
 
     Raises:
@@ -44,11 +44,11 @@ def load(spec: str) -> Network:
 def _resolve(spec):
     """The local directory of a SavedModel, downloaded into the cache of its host's client where it must be."""
     if spec.startswith(registry.KAGGLE):
-        return _from_kaggle(spec)
+        return _fetch_from_kaggle(spec)
     if registry.is_handle(spec):
         import tensorflow_hub
 
-        known = registry.published(spec)
+        known = registry.find_classifier(spec)
         try:
             return pathlib.Path(tensorflow_hub.resolve(known.handle if known else spec))
         except (OSError, ValueError, tf.errors.OpError) as error:
@@ -67,7 +67,7 @@ def _resolve(spec):
     return directory
 
 
-def _from_kaggle(spec):
+def _fetch_from_kaggle(spec):
     try:
         import kagglehub
     except ImportError as error:
@@ -81,17 +81,21 @@ def _from_kaggle(spec):
 def _callable(spec, loaded):
     """(images -> answers, TensorSpec of the images): the object itself, else its serving signature, else `serve`."""
     signature = getattr(loaded, "signatures", {}).get("serving_default")
-    found = _polymorphic(loaded, "__call__") or (signature and _serving(signature)) or _polymorphic(loaded, "serve")
+    found = (
+        _restored_function(loaded, "__call__")
+        or (signature and _signature_function(signature))
+        or _restored_function(loaded, "serve")
+    )
     if not found:
         raise UserError(
             f"teacher {spec} is a SavedModel that cannot be called on images alone: neither the object, nor its "
             "signature serving_default, nor its function serve takes one batch of images"
         )
     function, first = found
-    return lambda images: _only(spec, function(images)), first
+    return lambda images: _only_row(spec, function(images)), first
 
 
-def _polymorphic(loaded, name):
+def _restored_function(loaded, name):
     """A restored tf.function that takes the images and, at most, switches such as `training`, which are left off."""
     for concrete in getattr(getattr(loaded, name, None), "concrete_functions", ()):
         positional, named = concrete.structured_input_signature
@@ -105,7 +109,7 @@ def _call_with(function, switches, named, images):
     return function(images, *switches, **named)
 
 
-def _serving(signature):
+def _signature_function(signature):
     """A signature with one input."""
     inputs = signature.structured_input_signature[1]
     if len(inputs) != 1:
@@ -114,7 +118,7 @@ def _serving(signature):
     return lambda images: signature(**{key: images}), first
 
 
-def _only(spec, answers):
+def _only_row(spec, answers):
     """The one tensor (B, classes) among a model's answers."""
     rows = [answer for answer in tf.nest.flatten(answers) if answer.shape.rank == 2]
     if len(rows) != 1:

@@ -7,8 +7,17 @@ import pathlib
 
 import tensorflow as tf
 
-from labeling.teachers import conventions as feeding
 from labeling.teachers import registry
+from labeling.teachers.conventions import (
+    BACKGROUND_CLASSES,
+    RANGES,
+    Conventions,
+    output_kind,
+    probe_pictures,
+    to_log_probs,
+    to_range,
+)
+from labeling.teachers.flags import InputRange
 from labeling.teachers.network import Network
 from tfpipeline.system import FlagError, UserError
 
@@ -24,7 +33,7 @@ class Teacher:
         spec: as the person gave it.
         name: a short one, for tables and titles.
         network: its function.
-        feeding: its conventions.
+        conventions: what it wants to be fed and what it answers.
         class_names: one per class that it answers over, or None when the teacher does not say.
         note: one line on how it is fed and why.
         subset: the network's class behind each class that it answers over; () when it answers over all.
@@ -33,7 +42,7 @@ class Teacher:
     spec: str
     name: str
     network: Network
-    feeding: feeding.Feeding
+    conventions: Conventions
     class_names: tuple[str, ...] | None
     note: str
     subset: tuple[int, ...] = ()
@@ -41,27 +50,27 @@ class Teacher:
     @property
     def size(self) -> int:
         """Height and width of its input, in pixels."""
-        return self.feeding.size
+        return self.conventions.size
 
     @property
     def classes(self) -> int:
         """Number of classes that it answers over."""
-        return len(self.subset) or self.feeding.classes
+        return len(self.subset) or self.conventions.classes
 
     @property
     def subset_of(self) -> int:
         """Number of classes of which `subset` is a part; 0 without a subset."""
-        return self.feeding.classes if self.subset else 0
+        return self.conventions.classes if self.subset else 0
 
     @property
     def fingerprint(self) -> str:
         """Hash of its weights and of how it is fed and read: equal ones, over the same subset, give equal answers."""
-        parts = {"weights": self.network.weights_sha256, **self.feeding.describe()}
+        parts = {"weights": self.network.weights_sha256, **self.conventions.describe()}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def describe(self) -> dict:
         """What spec.json says of it, as plain values."""
-        return {"name": self.name, "fingerprint": self.fingerprint, **self.feeding.describe()}
+        return {"name": self.name, "fingerprint": self.fingerprint, **self.conventions.describe()}
 
     def log_probs(self, pixels: tf.Tensor) -> tf.Tensor:
         """Its log-probabilities, over the subset: log p_c - log sum_{d in subset} p_d.
@@ -72,18 +81,20 @@ class Teacher:
         Returns:
             float32 (B, classes).
         """
-        answers = self.network.call(feeding.to_range(pixels, self.feeding.range))
-        log_p = feeding.to_log_probs(answers, self.feeding)
+        answers = self.network.call(to_range(pixels, self.conventions.range))
+        log_p = to_log_probs(answers, self.conventions)
         return tf.nn.log_softmax(tf.gather(log_p, self.subset, axis=-1)) if self.subset else log_p
 
 
-def load_teacher(spec: str, range: str | None = None, size: int | None = None, classes: int | None = None) -> Teacher:
+def load_teacher(
+    spec: str, range: InputRange | None = None, size: int | None = None, classes: int | None = None
+) -> Teacher:
     """The teacher that a spec names.
 
     Args:
         spec: "bundled"; a SavedModel directory, "hub:NAME", a TF-Hub URL, "kaggle:..."; "keras:NAME"; a .keras or .h5
             file.
-        range: one of feeding.RANGES, when the person knows better than the conventions.
+        range: one of conventions.RANGES, when the person knows better than the conventions.
         size: height and width of its input, for a network that takes any.
         classes: number of classes; one less than the network answers means that output 0 is the background.
 
@@ -92,23 +103,23 @@ def load_teacher(spec: str, range: str | None = None, size: int | None = None, c
         FlagError: its size or range must be given, or contradicts the network.
     """
     network = _network(spec)
-    size = _size(spec, network, size)
+    size = _input_size(spec, network, size)
     range, reason = (range, "as told") if range else (network.range, network.range_reason)
     if range is None:
         raise FlagError(
             f"teacher {spec}: which numbers does it want? {network.range_reason}; give --teacher-range, one of "
-            + "; ".join(f"{name}: {meaning}" for name, meaning in feeding.RANGES.items())
+            + "; ".join(f"{name}: {meaning}" for name, meaning in RANGES.items())
         )
     answers = _probe(spec, network, range, size)
     outputs = answers.shape[-1]
-    known = registry.published(spec)
+    known = registry.find_classifier(spec)
     if known and outputs != known.outputs:
         raise UserError(
             f"teacher {spec} answers {outputs:,} numbers, not the {known.outputs:,} that its page states; empty the "
             "cache that it came from (TFHUB_CACHE_DIR), or give the directory of its SavedModel"
         )
-    background = _background(spec, outputs, classes)
-    conventions = feeding.Feeding(size, range, feeding.output_kind(answers), outputs, background)
+    background = _has_background(spec, outputs, classes)
+    conventions = Conventions(size, range, output_kind(answers), outputs, background)
     names = _class_names(spec, conventions.classes)
     dropped = ", output 0 (background) dropped" if background else ""
     note = (
@@ -133,7 +144,7 @@ def _network(spec):
     return saved_models.load(spec)
 
 
-def _size(spec, network, size):
+def _input_size(spec, network, size):
     """The input size: the network's own, or the one that the person gives for a network that takes any."""
     if network.size is None and size is None:
         raise FlagError(f"teacher {spec} takes images of any size; give --teacher-size, such as 224")
@@ -145,7 +156,7 @@ def _size(spec, network, size):
 def _probe(spec, network, range, size):
     """The answers to a few pictures, (B, n)."""
     try:
-        answers = network.call(feeding.to_range(feeding.probe_pictures(size), range))
+        answers = network.call(to_range(probe_pictures(size), range))
     except (ValueError, tf.errors.OpError) as error:
         raise UserError(
             f"teacher {spec} does not take images of {size}x{size} pixels "
@@ -162,10 +173,10 @@ def _probe(spec, network, range, size):
     return answers
 
 
-def _background(spec, outputs, classes):
+def _has_background(spec, outputs, classes):
     """Whether output 0 is no class."""
     if classes in (None, outputs):
-        return classes is None and outputs == feeding.BACKGROUND_CLASSES
+        return classes is None and outputs == BACKGROUND_CLASSES
     if classes == outputs - 1:
         return True
     raise FlagError(f"teacher {spec} answers {outputs:,} numbers, which cannot be --teacher-classes {classes:,}")

@@ -4,3 +4,7 @@ from . import on_beam as on_beam
 from . import runtime_choice as runtime_choice
 from . import runtimes as runtimes
 from .answerer import Answerer as Answerer
+from .flags import Precision as Precision
+from .flags import Runtime as Runtime
+from .flags import WorkFlags as WorkFlags
+from .runtimes import Way as Way

@@ -7,8 +7,8 @@ classes, the more they tell.
 import numpy as np
 import tensorflow as tf
 
-from labeling.enlarging import Expert, interpolation
-from labeling.teachers import conventions
+from labeling.enlarging import Expert, information_by_image, interpolation
+from labeling.teachers import InputRange, conventions
 from tfpipeline.system import UserError
 
 SAMPLE = 96
@@ -26,7 +26,7 @@ def check(expert: Expert, images: np.ndarray, truth: np.ndarray | None, classes:
 
     Args:
         expert: the teacher and how images are enlarged for it.
-        images: uint8 (N, H, W, 3), all of them; SAMPLE are looked at, spread evenly.
+        images: uint8 (N, H, W, 3), all of them; the teacher answers SAMPLE of them, spread evenly.
         truth: int (N,), the class of each in the network's count, -1 where unknown; None without truth.
         classes: number of classes of the images; 0 when unknown.
         batch_size: images that the teacher answers at a time.
@@ -39,60 +39,61 @@ def check(expert: Expert, images: np.ndarray, truth: np.ndarray | None, classes:
     """
     teacher = expert.teacher
     _check_classes(teacher, classes)
-    network = teacher.network
-    if network.range_is_certain and network.range != teacher.feeding.range:
+    network, own_range = teacher.network, teacher.conventions.range
+    if network.range_is_certain and network.range != own_range:
         raise UserError(
-            f"teacher {teacher.spec} is fed the range {teacher.feeding.range} but wants {network.range}: "
+            f"teacher {teacher.spec} is fed the range {own_range} but wants {network.range}: "
             f"{network.range_reason}; leave --teacher-range out, {_WAY_OUT}"
         )
     chosen = sample_of(len(images))
     if len(chosen) < LEAST_IMAGES:
         return f"teacher {teacher.name}: {len(chosen)} images are too few to tell whether it is fed right"
     answers = answers_by_range(expert, images[chosen], batch_size)
-    own = answers.pop(teacher.feeding.range)
-    told = _information(own)
-    _check_answers(teacher, own, told)
+    own = answers.pop(own_range)
+    information = information_by_image(own)
+    _check_answers(teacher, own, information)
     for name, others in answers.items():
-        gain = _information(others) - told
+        gain = information_by_image(others) - information
         if gain.mean() > _CLEARLY * gain.std() / np.sqrt(len(gain)):
             raise UserError(
-                f"teacher {teacher.spec} is fed the range {teacher.feeding.range} but tells the images apart better "
-                f"when fed {name} ({told.mean():.2f} and {told.mean() + gain.mean():.2f} nats); give --teacher-range "
-                f"{name}, {_WAY_OUT}"
+                f"teacher {teacher.spec} is fed the range {own_range} but tells the images apart better "
+                f"when fed {name} ({information.mean():.2f} and {information.mean() + gain.mean():.2f} nats); give "
+                f"--teacher-range {name}, {_WAY_OUT}"
             )
     if truth is not None:
         _check_offset(teacher, own, truth[chosen])
-    return f"teacher {teacher.name}: its answers tell {told.mean():.2f} nats about an image, in no other range more"
+    nats = information.mean()
+    return f"teacher {teacher.name}: its answers tell {nats:.2f} nats about an image, in no other range more"
 
 
 def _check_classes(teacher, classes):
     """Refuses a class too many or too few: a background that is not dropped, or a class dropped as background."""
-    off_by_one = classes and abs(teacher.feeding.classes - classes) == 1
-    kept = teacher.feeding.outputs == conventions.BACKGROUND_CLASSES and not teacher.feeding.background
-    dropped = teacher.feeding.outputs == conventions.BACKGROUND_CLASSES - 1 and teacher.feeding.background
+    off_by_one = classes and abs(teacher.conventions.classes - classes) == 1
+    kept = teacher.conventions.outputs == conventions.BACKGROUND_CLASSES and not teacher.conventions.background
+    dropped = teacher.conventions.outputs == conventions.BACKGROUND_CLASSES - 1 and teacher.conventions.background
     if off_by_one or kept or dropped:
         of_images = f", the images {classes:,}" if classes else ""
         raise UserError(
-            f"teacher {teacher.spec} answers {teacher.feeding.outputs:,} numbers and is read as "
-            f"{teacher.feeding.classes:,} "
+            f"teacher {teacher.spec} answers {teacher.conventions.outputs:,} numbers and is read as "
+            f"{teacher.conventions.classes:,} "
             f"classes{of_images}: every answer would be off by one, by a background class kept or a class dropped; "
             f"correct --teacher-classes, {_WAY_OUT}"
         )
 
 
-def _check_answers(teacher, log_p, told):
+def _check_answers(teacher, log_p, information):
     """Refuses answers that are flat, or the same for every image."""
-    entropy = -np.mean(np.sum(np.exp(log_p) * log_p, axis=1)) / np.log(teacher.feeding.classes)
+    entropy = -np.mean(np.sum(np.exp(log_p) * log_p, axis=1)) / np.log(teacher.conventions.classes)
     if entropy > 0.99:
         raise UserError(
             f"teacher {teacher.spec} answers every class alike ({entropy:.1%} of the largest entropy); are its weights "
             f"trained, is --teacher-range right? Give another teacher, {_WAY_OUT}"
         )
-    if told.mean() < _SAME_ANSWERS:
+    if information.mean() < _SAME_ANSWERS:
         sure = np.exp(log_p).max(1).mean()
         raise UserError(
             f"teacher {teacher.spec} answers the same whatever it is shown (with probability {sure:.2f}); is "
-            f"--teacher-range right? It is fed {teacher.feeding.range}; give another one, {_WAY_OUT}"
+            f"--teacher-range right? It is fed {teacher.conventions.range}; give another one, {_WAY_OUT}"
         )
 
 
@@ -115,24 +116,13 @@ def sample_of(count: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, SAMPLE).astype(np.int64))
 
 
-def answers_by_range(expert: Expert, images: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
+def answers_by_range(expert: Expert, images: np.ndarray, batch_size: int) -> dict[InputRange, np.ndarray]:
     """range -> float64 (n, classes), the log-probabilities of the images when fed in that range."""
     teacher = expert.teacher
-    answer = tf.function(lambda fed: conventions.to_log_probs(teacher.network.call(fed), teacher.feeding))
-    parts = {name: [] for name in conventions.RANGES}
+    answer = tf.function(lambda fed: conventions.to_log_probs(teacher.network.call(fed), teacher.conventions))
+    parts: dict[InputRange, list[np.ndarray]] = {name: [] for name in conventions.RANGES}
     for start in range(0, len(images), batch_size):
         pixels = interpolation.enlarge(images[start : start + batch_size], teacher.size, expert.interpolation)
         for name, answers in parts.items():
             answers.append(answer(conventions.to_range(pixels, name)).numpy().astype(np.float64))
     return {name: np.concatenate(answers) for name, answers in parts.items()}
-
-
-def _information(log_p):
-    """sum_c p(c|x) log(p(c|x) / p(c)) of each image x, (n,): in the mean, what the answers tell about the image.
-
-    A network that is fed wrongly answers less surely, or the same to all images; both tell less.
-    """
-    p = np.exp(log_p)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = p * (log_p - np.log(p.mean(0)))
-    return np.where(p > 0, terms, 0.0).sum(1)

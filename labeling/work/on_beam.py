@@ -14,14 +14,18 @@ import pathlib
 import signal
 import threading
 import uuid
+from collections.abc import Sequence
 
 from labeling.enlarging import Expert
-from labeling.labels import LabelStore, open_labels
+from labeling.labels import LabelStore, Span, images_in, open_labels
 from labeling.teachers import load_teacher
 from labeling.work import labeler
 from labeling.work.answerer import Answerer
-from tfpipeline.images import map_images
-from tfpipeline.system import PARTIAL, SILENT, FlagError, UserError, open_locked
+from labeling.work.labeler import SAVED, Calls
+from labeling.work.runtimes import Way
+from tfpipeline.batches import concatenate
+from tfpipeline.images import ImageStore, map_images, parse_joined
+from tfpipeline.system import PARTIAL, SILENT, Console, FlagError, StopRequest, UserError, open_locked
 
 try:
     import apache_beam as beam
@@ -31,13 +35,12 @@ except ImportError as error:
     raise UserError(f"--runner beam needs apache-beam ({error}): pip install 'apache-beam>=2.77,<3'") from error
 
 SECONDS_BETWEEN_LOOKS = 1.0  # at the store and for signals, while Beam works
-SAVED = "the finished shards are saved"
 _LOCAL_WORKER = "run_worker"  # how DirectRunner names the threads that wait for its worker processes
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a worker is told.
+    """What a worker must know.
 
     Attributes:
         images: directory of the image store.
@@ -51,7 +54,24 @@ class Plan:
     labels: str
     teachers: tuple[str, ...]
     batch_size: int
-    ticket: str
+    ticket: str = ""
+
+
+def plan_of(images: ImageStore, store: LabelStore, experts: Sequence[Expert], batch_size: int) -> Plan:
+    """The plan of labeling; its ticket is written when the work begins.
+
+    Args:
+        images: in a directory that the workers see under the same name.
+        store: where the shards go, likewise.
+        experts: the teachers that the store's spec describes.
+        batch_size: images per step of a teacher.
+    """
+    return Plan(
+        images=str(images.directory.resolve()),
+        labels=str(store.directory.resolve()),
+        teachers=tuple(expert.teacher.spec for expert in experts),
+        batch_size=batch_size,
+    )
 
 
 class Worker:
@@ -63,21 +83,21 @@ class Worker:
 
     def __init__(self, plan: Plan):
         self.plan = plan
-        self.store = open_labels(pathlib.Path(plan.labels))
+        self.store = open_labels(plan.labels)
         spec = self.store.spec
         self.images = map_images(pathlib.Path(plan.images), spec.images_sha256)
         experts = [_expert(*pair, spec.subset) for pair in zip(plan.teachers, spec.teachers, strict=True)]
-        self.answer = Answerer(
-            experts, spec.views, spec.top_k, self.images.shape[1:], plan.batch_size, spec.runtime, spec.precision
-        )
+        views = [parse_joined(name) for name in spec.views]
+        way = Way(spec.runtime, plan.batch_size, spec.precision)
+        self.answer = Answerer(experts, views, spec.top_k, self.images.shape[1:], way)
 
-    def label(self, reached: tuple[int, int]) -> None:
-        """Writes the shard of the range (first, last), unless it is there already or nobody wants it any more."""
-        if self.store.is_done(reached) or not pathlib.Path(self.plan.ticket).exists():
+    def label(self, span: Span) -> None:
+        """Writes the shard of a span, unless it is there already or nobody wants it any more."""
+        if self.store.is_done(span) or not pathlib.Path(self.plan.ticket).exists():
             return
-        size, parallel = self.plan.batch_size, self.answer.parallel
-        parts = [part for _, part in labeler.answered_batches(self.images, [reached], self.answer, size, parallel)]
-        self.store.write_shard(*reached, labeler.concatenate(parts))
+        calls = Calls(self.plan.batch_size, self.answer.parallel)
+        batches = labeler.answer_batches(self.images, [span], self.answer, calls)
+        self.store.write_shard(span, concatenate([answers for _, answers in batches]))
 
 
 class LabelShard(beam.DoFn):
@@ -90,9 +110,9 @@ class LabelShard(beam.DoFn):
         """Loads the teachers once for all threads of a worker process."""
         self._worker = self._shared.acquire(lambda: Worker(self._plan))
 
-    def process(self, reached):
-        """Labels one range."""
-        self._worker.label(reached)
+    def process(self, span):
+        """Labels one span."""
+        self._worker.label(Span(*span))
 
 
 def options_of(given: tuple[str, ...]) -> PipelineOptions:
@@ -134,16 +154,14 @@ def open_pipeline(given: tuple[str, ...]) -> beam.Pipeline:
         raise FlagError(f"--beam-option: {error}") from error
 
 
-def label(pipeline: beam.Pipeline, images, store: LabelStore, experts, batch_size: int, stop, console=SILENT) -> int:
+def label(pipeline: beam.Pipeline, plan: Plan, store: LabelStore, stop: StopRequest, console: Console = SILENT) -> int:
     """Labels what has no labels yet, by the workers of a pipeline.
 
     Args:
         pipeline: of `open_pipeline`.
-        images: the tfpipeline.images.store.ImageStore, in a directory that the workers see under the same name.
-        store: where the shards go, likewise.
-        experts: the answers.Expert that the store's spec describes.
-        batch_size: images per step of a teacher.
-        stop: a StopRequest; the workers hear of it between shards.
+        plan: of `plan_of`.
+        store: its label store.
+        stop: a request ends the work of each worker after its shard.
         console: where progress goes.
 
     Returns:
@@ -153,23 +171,18 @@ def label(pipeline: beam.Pipeline, images, store: LabelStore, experts, batch_siz
         Stopped: a signal came; the finished shards are on disk.
         UserError: Beam gave up; the finished shards are on disk.
     """
-    missing = store.missing_ranges()
-    with _Ticket(store.directory) as ticket, _watched(ticket, store, missing, stop, console):
-        plan = Plan(
-            images=str(images.directory.resolve()),
-            labels=str(store.directory.resolve()),
-            teachers=tuple(expert.teacher.spec for expert in experts),
-            batch_size=batch_size,
-            ticket=str(ticket.path),
-        )
-        pipeline | beam.Create(missing) | beam.Reshuffle() | "Label" >> beam.ParDo(LabelShard(plan))
+    missing = store.missing_spans()
+    with _Ticket(store.directory) as ticket, _watch(ticket, store, missing, stop, console):
+        work = LabelShard(dataclasses.replace(plan, ticket=str(ticket.path)))
+        elements = [tuple(span) for span in missing]  # Beam has a coder of its own for named tuples.
+        pipeline | beam.Create(elements) | beam.Reshuffle() | "Label" >> beam.ParDo(work)
         try:
             pipeline.run().wait_until_finish()
         except RuntimeError as error:  # Beam's way to hand over what a worker raised.
             stop.raise_if_requested(SAVED)
             raise UserError(f"Beam gave up ({_cause(error)}); {SAVED}; run the same command again to go on") from error
     stop.raise_if_requested(SAVED)
-    return labeler.images_in(missing) - labeler.images_in(store.missing_ranges())
+    return images_in(missing) - images_in(store.missing_spans())
 
 
 def _cause(error):
@@ -199,7 +212,7 @@ class _Ticket:
     """A file in the label store while the work of a pipeline is wanted.
 
     It is locked: when this process is killed, the next one that labels into the directory removes it
-    (files.remove_leftovers), and the workers that were left behind give way.
+    (tfpipeline.system.remove_leftovers), and the workers that were left behind give way.
     """
 
     def __init__(self, directory: pathlib.Path):
@@ -219,25 +232,25 @@ class _Ticket:
 
 
 @contextlib.contextmanager
-def _watched(ticket, store, missing, stop, console):
-    """A context in which a thread tells the progress and hands a stop request on, and no dead worker is waited for."""
+def _watch(ticket, store, missing, stop, console):
+    """A context in which a thread shows the progress and hands a stop request on, and no dead worker is waited for."""
     total, ended = store.spec.count, threading.Event()
-    before = _shards(store)
+    before = _count_shards(store)
 
     def watch(advance):
-        told, left, last = 0, labeler.images_in(missing), False
+        seen, left, last = 0, images_in(missing), False
         while not last:
             last = ended.wait(SECONDS_BETWEEN_LOOKS)
             if stop.requested:
                 ticket.withdraw()
-            labeled = min((_shards(store) - before) * store.spec.shard_size, left)
-            if labeled > told:
-                advance(labeled - told)
-            told = labeled
+            labeled = min((_count_shards(store) - before) * store.spec.shard_size, left)
+            if labeled > seen:
+                advance(labeled - seen)
+            seen = labeled
 
     with (
-        console.bar("labeling", total, "image", done=total - labeler.images_in(missing)) as advance,
-        _dead_workers_raise(ticket, stop),
+        console.bar("labeling", total, "image", done=total - images_in(missing)) as advance,
+        _raise_for_dead_workers(ticket, stop),
     ):
         thread = threading.Thread(target=watch, args=(advance,))
         thread.start()
@@ -248,25 +261,25 @@ def _watched(ticket, store, missing, stop, console):
             thread.join()
 
 
-def _shards(store):
+def _count_shards(store):
     return sum(1 for _ in store.directory.glob("labels-*.npz"))
 
 
 @contextlib.contextmanager
-def _dead_workers_raise(ticket, stop):
+def _raise_for_dead_workers(ticket, stop):
     """A context in which the death of one of DirectRunner's worker processes, for which it would wait for ever, raises.
 
     Beam tells of it only by an exception in a thread of its own; a signal carries it to the main thread, which waits.
     """
 
-    def heard(failure):
+    def signal_main_thread(failure):
         if failure.thread and failure.thread.name == _LOCAL_WORKER:
             causes.append(failure.exc_value)
             os.kill(os.getpid(), signal.SIGUSR1)
         else:
             previous_hook(failure)
 
-    def told(*_):
+    def end_work(*_):
         ticket.withdraw()
         stop.raise_if_requested(SAVED)
         raise UserError(
@@ -275,8 +288,8 @@ def _dead_workers_raise(ticket, stop):
         )
 
     causes = []
-    previous_hook, threading.excepthook = threading.excepthook, heard
-    previous_handler = signal.signal(signal.SIGUSR1, told)
+    previous_hook, threading.excepthook = threading.excepthook, signal_main_thread
+    previous_handler = signal.signal(signal.SIGUSR1, end_work)
     try:
         yield
     finally:

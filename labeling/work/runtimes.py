@@ -7,22 +7,55 @@ them. OpenVINO, which keeps a network's first layers in float32 then, changes fe
 precision belong to the labels' spec, so that they never mix.
 """
 
+import dataclasses
 import functools
 import pathlib
 import queue
 import tempfile
+import types
+import typing
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
+from tensorflow.types.experimental import ConcreteFunction
 
+from labeling.work.flags import Precision, Runtime
 from tfpipeline.system import UserError
 
-RUNTIMES = ("tensorflow", "openvino")
-PRECISIONS = ("float32", "bfloat16")
+RUNTIMES: tuple[Runtime, ...] = typing.get_args(Runtime)
+PRECISIONS: tuple[Precision, ...] = typing.get_args(Precision)
 # The mean over images of the mass that moves from one class to another, at most, against TensorFlow in float32: of
 # rounding, and for bfloat16 of a teacher that is still the same. MobileNets on ImageNet at 64x64: 1e-6 and 0.1.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How answers are computed; the same way gives the same bits.
+
+    Attributes:
+        runtime: one of RUNTIMES, what computes them.
+        batch_size: images at a time.
+        precision: one of PRECISIONS, the arithmetic.
+    """
+
+    runtime: str
+    batch_size: int
+    precision: str = "float32"
+
+
+class Program(typing.Protocol):
+    """What a runtime makes of a frozen graph: uint8 images (batch_size, H, W, 3) -> float32 (batch_size, ...).
+
+    Attributes:
+        parallel: how many threads may usefully call at the same time.
+    """
+
+    parallel: int
+
+    def __call__(self, images: np.ndarray) -> np.ndarray: ...
 
 
 class TensorFlowProgram:
@@ -39,7 +72,7 @@ class TensorFlowProgram:
 
     parallel = 1
 
-    def __init__(self, frozen, batch_size: int, precision: str):
+    def __init__(self, frozen: ConcreteFunction, batch_size: int, precision: str):
         del batch_size
         self._run = (
             _in_bfloat16(frozen) if precision == "bfloat16" else lambda images: frozen(tf.constant(images))[0].numpy()
@@ -66,20 +99,20 @@ class OpenVinoProgram:
         UserError: OpenVINO is not installed, or cannot run this graph.
     """
 
-    def __init__(self, frozen, batch_size: int, precision: str):
+    def __init__(self, frozen: ConcreteFunction, batch_size: int, precision: str):
         openvino = import_openvino()
         try:
             model = _read(frozen).clone()
             model.reshape({0: [batch_size, *frozen.inputs[0].shape[1:]]})
             stages = _with_float32_stem(model) if precision == "bfloat16" else [(model, openvino.Type.f32)]
-            compiled = [_compiled(openvino, *stage) for stage in stages]
+            compiled = [_compile(openvino, *stage) for stage in stages]
         except RuntimeError as error:
             raise UserError(
                 f"OpenVINO cannot run this teacher ({str(error).strip().splitlines()[-1][:200]}); "
                 "give --runtime tensorflow"
             ) from error
         self.parallel = 2 * compiled[-1].get_property(openvino.properties.optimal_number_of_infer_requests)
-        self._idle = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[list] = queue.SimpleQueue()
         for _ in range(self.parallel):
             self._idle.put([stage.create_infer_request() for stage in compiled])
 
@@ -105,16 +138,19 @@ def _with_float32_stem(model):
     return [(stem, Type.f32), (rest, Type.bf16)]
 
 
-def _compiled(openvino, model, precision):
+def _compile(openvino, model, precision):
     hint = openvino.properties.hint
     options = {hint.performance_mode: hint.PerformanceMode.THROUGHPUT, hint.inference_precision: precision}
     return openvino.Core().compile_model(model, "CPU", options)
 
 
-PROGRAMS = {"tensorflow": TensorFlowProgram, "openvino": OpenVinoProgram}
+PROGRAMS: dict[str, Callable[[ConcreteFunction, int, str], Program]] = {
+    "tensorflow": TensorFlowProgram,
+    "openvino": OpenVinoProgram,
+}
 
 
-def import_openvino():
+def import_openvino() -> types.ModuleType:
     """The package openvino.
 
     Raises:
@@ -130,8 +166,8 @@ def import_openvino():
     return openvino
 
 
-def installed() -> tuple[str, ...]:
-    """Those of RUNTIMES that are there."""
+def available_runtimes() -> tuple[Runtime, ...]:
+    """Those of RUNTIMES that are installed."""
     try:
         import_openvino()
     except UserError:

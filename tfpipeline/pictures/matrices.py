@@ -59,27 +59,20 @@ def frequent_confusions(confusions: Sequence[tuple[str, str, int, float]], title
     return figure
 
 
-def reliability_diagram(
-    confidence: np.ndarray, correct: np.ndarray, bins: int = 10, title: str | None = None
-) -> Figure:
+def reliability_diagram(counts: np.ndarray, accuracy: np.ndarray, error: float, title: str | None = None) -> Figure:
     """Accuracy against confidence in equal bins, and below how many images a bin has: the diagonal is perfect.
 
     Args:
-        confidence: (N,) top probabilities in [0, 1].
-        correct: (N,) whether the answer is right.
-        bins: how many.
-        title: a line above; the expected calibration error (Guo et al. 2017, eq. 3) is added to it.
+        counts: int (bins,), images in each bin.
+        accuracy: (bins,), in 0..1; where there are no images it does not count.
+        error: the expected calibration error, in 0..1.
+        title: a line above; the error is added to it.
     """
     figure = Figure(figsize=(5, 5.4), layout="constrained")
     axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    which = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
-    counts = np.bincount(which, minlength=bins)
-    filled = counts > 0
-    accuracy = np.bincount(which, np.asarray(correct, float), bins)[filled] / counts[filled]
-    middle = np.bincount(which, confidence, bins)[filled] / counts[filled]
-    error = float(np.sum(counts[filled] * np.abs(accuracy - middle)) / max(counts.sum(), 1))
+    bins, filled = len(counts), counts > 0
     places = (np.flatnonzero(filled) + 0.5) / bins
-    axis.bar(places, accuracy, width=0.95 / bins, label="accuracy")
+    axis.bar(places, accuracy[filled], width=0.95 / bins, label="accuracy")
     axis.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=1, label="perfect calibration")
     axis.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     axis.set_title(f"{title + ': ' if title else ''}expected calibration error {100 * error:.1f} %", fontsize=10)

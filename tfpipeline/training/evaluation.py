@@ -9,11 +9,10 @@ import numpy as np
 
 from tfpipeline.batches import Answers
 from tfpipeline.system import SILENT, Console
+from tfpipeline.training.metrics import TOP, share_in_top
 
 if TYPE_CHECKING:
     import keras
-
-TOP = 5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,20 +91,6 @@ def _predictor(model, flip, divergence):
         return classes, tf.exp(best[:, 0]), *([divergence(log_probs, of_batch)] if of_batch else [])
 
     return predict
-
-
-def share_in_top(top: np.ndarray, wanted: np.ndarray, k: int) -> float | None:
-    """The share of images whose wanted class is among the first k answers; None where no class is known.
-
-    Args:
-        top: int (N, >= k or all classes), the best first.
-        wanted: int (N,), -1 where unknown; these do not count.
-        k: how many answers may hold it.
-    """
-    known = wanted >= 0
-    if not known.any():
-        return None
-    return float(np.mean(np.any(top[known, :k] == wanted[known, None], axis=1)))
 
 
 def measure(

@@ -1,0 +1,111 @@
+"""What jobs.label_imagenet64 does with its task: label, verify, or plan."""
+
+import dataclasses
+import time
+
+from jobs.labeling.status import is_work_left
+from jobs.labeling.task import Task
+from labeling.labels import SPEC_FILE, LabelStore, create_labels, open_labels, quality, verification
+from labeling.work import labeler, runtime_choice
+from tfpipeline.system import StopRequest, print_figures, print_table
+
+CLASSES_PRINTED = 10
+
+
+def label(task: Task) -> dict:
+    """Labels what has no labels yet, prints how good all labels are, and returns the figures.
+
+    Raises:
+        UserError: the gate turns a teacher away, or Beam gave up.
+        Stopped: a signal came; the finished shards are on disk.
+    """
+    labeled, seconds = 0, 0.0
+    with StopRequest() as stop:
+        store = create_labels(task.out, task.spec) if (task.out / SPEC_FILE).exists() else None
+        if store is None or is_work_left(store, task.config.mode.repair, task.console):
+            task.check_gate()
+            store, labeled, seconds = _label_here(task, stop) if task.pipeline is None else _label_by_beam(task, stop)
+    return {
+        "images": len(task.images),
+        "labeled": labeled,
+        "skipped": len(task.images.description["skipped"]),
+        "seconds": round(seconds, 3),
+        "images_per_second": round(labeled / seconds, 1) if labeled else None,
+        **print_quality(task, store),
+        "out": task.config.labels.out,
+    }
+
+
+def _label_here(task, stop) -> tuple[LabelStore, int, float]:
+    """(the labels, images labeled now, seconds that it took) in this process."""
+    answer = task.answerer()
+    spec = dataclasses.replace(task.spec, runtime=answer.way.runtime, batch_size=answer.way.batch_size)
+    store, start = create_labels(task.out, spec), time.monotonic()
+    calls = labeler.Calls(answer.images_per_call, answer.parallel)
+    labeled = labeler.label(task.images.images, store, answer, calls, stop, task.console)
+    return store, labeled, time.monotonic() - start
+
+
+def _label_by_beam(task, stop) -> tuple[LabelStore, int, float]:
+    """The same by the workers of Beam."""
+    from labeling.work import on_beam  # needs Beam
+
+    store, start = create_labels(task.out, task.spec), time.monotonic()
+    plan = on_beam.plan_of(task.images, store, task.experts, task.batch_size)
+    labeled = on_beam.label(task.pipeline, plan, store, stop, task.console)
+    return store, labeled, time.monotonic() - start
+
+
+def verify(task: Task) -> dict:
+    """Checks every shard, asks the teachers about a sample of the images again, and returns the figures.
+
+    Raises:
+        UserError: labels are missing, damaged, or not what the teachers answer.
+    """
+    store = open_labels(task.out)
+    verification.check_whole(store, verification.status(store))
+    answer = task.answerer()
+    sample = task.config.mode.sample
+    again = verification.recompute(task.images.images, store, answer, answer.way.batch_size, sample)
+    return {"images": len(task.images), **again, **print_quality(task, store), "out": task.config.labels.out}
+
+
+def plan(task: Task) -> dict:
+    """Prints what labeling would do, its speed measured on a few batches, and returns the figures.
+
+    Raises:
+        UserError: the gate turns a teacher away.
+    """
+    task.check_gate()
+    answer, spec = task.answerer(), task.spec
+    left = spec.count
+    if (task.out / SPEC_FILE).exists():
+        left = verification.status(open_labels(task.out)).figures()["missing"]
+    rate = runtime_choice.images_per_second(answer, task.images.images)
+    figures = {
+        "images": len(task.images),
+        "to_label": left,
+        "images_per_second": round(rate, 1),
+        "seconds": round(left / rate, 1),
+        "bytes": left * len(spec.views) * (4 * spec.top_k + 2),
+    }
+    print_figures(figures)
+    return {**figures, "out": task.config.labels.out}
+
+
+def print_quality(task: Task, store: LabelStore) -> dict:
+    """Prints how good the labels are, and returns the figures."""
+    answers = store.read_all().view(0)
+    truth, note = quality.truth_in_classes_of(store.spec, task.images)
+    if note:
+        task.console.say(note)
+    figures = quality.figures(answers, truth)
+    print_figures(figures)
+    histogram = quality.class_histogram(answers, store.spec.classes)
+    names = quality.class_names(store.spec, task.images)
+    rows = [
+        (f"  {names[index][:21]}", f"{histogram[index]:,}", f"{histogram[index] / histogram.sum():.2%}")
+        for index in (-histogram).argsort(kind="stable")[:CLASSES_PRINTED]
+    ]
+    print_table([("images by first answer", "images", "share"), *rows])
+    return figures

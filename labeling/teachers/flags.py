@@ -1,0 +1,46 @@
+"""Which teachers answer, and what they cannot tell of themselves."""
+
+import dataclasses
+from typing import Literal, TypeVar
+
+from tfpipeline.system import FlagError
+from tfpipeline.system.flags import Flags, flag, required
+
+InputRange = Literal["0..1", "0..255", "tf", "caffe", "torch"]
+ValueT = TypeVar("ValueT")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherFlags(Flags):
+    """The teachers. Their flags are given once for all of them, or once for each, in the order of --teacher."""
+
+    teacher: tuple[str, ...] = required(
+        "bundled, a SavedModel directory, a TF-Hub URL, hub:NAME (mobilenet_v2, inception_v3, ...; a wrong NAME lists "
+        "all), kaggle:OWNER/MODEL/..., keras:NAME, or a .keras or .h5 file; may be repeated",
+        metavar="SPEC",
+    )
+    weight: tuple[float, ...] = flag((), "weight of the teacher among several (default: 1)", metavar="W")
+    teacher_range: tuple[Literal["auto", InputRange], ...] = flag(
+        (),
+        "the numbers that the teacher is fed: 0..1, 0..255, or as Keras Applications say tf (-1..1), caffe (BGR minus "
+        "means), torch (normalized) (default: auto, what its weights, layers or conventions tell)",
+    )
+    teacher_size: tuple[int, ...] = flag((), "pixels a side, for a teacher that takes any", metavar="PIXELS")
+    teacher_classes: tuple[int, ...] = flag(
+        (), "number of classes; one less than the teacher answers means that its first is the background", metavar="N"
+    )
+    classes: str | None = flag(
+        None,
+        "text file of the only classes that images may have, one per line, by name, WordNet id or index; the answers "
+        "are renormalized over them (default: all that the teacher knows)",
+        metavar="FILE",
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if any(weight <= 0 for weight in self.weight):
+            raise FlagError(f"--weight {min(self.weight)} must be above 0; leave the teacher out instead")
+
+    def for_each(self, values: tuple[ValueT, ...], default: ValueT) -> tuple[ValueT, ...]:
+        """The values of a flag that is given once, or once for each teacher, or not at all: one for each teacher."""
+        return (values or (default,)) * (1 if len(values) > 1 else len(self.teacher))
