@@ -1,16 +1,14 @@
 """The tables and pictures of an evaluation: mistakes, calibration, confusion, a row for each class."""
 
-import csv
 import dataclasses
-import io
 import pathlib
 
 import numpy as np
 
 from tfpipeline import pictures
 from tfpipeline.batches import Answers
-from tfpipeline.system import write_file
-from tfpipeline.training import Predictions
+from tfpipeline.system import write_csv
+from tfpipeline.training import Predictions, reliability
 
 MOST_MISTAKES = 32
 MOST_CLASSES_IN_PICTURE = 40
@@ -107,8 +105,9 @@ def write_reliability(path: pathlib.Path, evaluated: Evaluated) -> None:
     reference, predictions = _known_reference(evaluated), evaluated.predictions
     known = reference >= 0
     correct = predictions.top[known, 0] == reference[known]
+    found = reliability(predictions.probability[known], correct)
     title = f"against the {evaluated.source}"
-    pictures.save(pictures.reliability_diagram(predictions.probability[known], correct, title=title), path)
+    pictures.save(pictures.reliability_diagram(found.counts, found.accuracy, found.error, title), path)
 
 
 def write_confusion(path: pathlib.Path, evaluated: Evaluated) -> None:
@@ -137,13 +136,11 @@ def write_per_class(path: pathlib.Path, evaluated: Evaluated) -> None:
     mistaken: dict[int, tuple[str, int]] = {}
     for i in np.flatnonzero(row != column).tolist():
         mistaken.setdefault(int(row[i]), (names[column[i]], int(images[i])))
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["class_index", "name", "images", "right", "top1", "mistaken_for", "mistakes"])
+    rows = []
     for index, name in enumerate(names):
         top1 = f"{right[index] / of_class[index]:.4f}" if of_class[index] else ""
-        table.writerow([index, name, of_class[index], right[index], top1, *mistaken.get(index, ("", 0))])
-    write_file(path, text.getvalue().encode())
+        rows.append([index, name, of_class[index], right[index], top1, *mistaken.get(index, ("", 0))])
+    write_csv(path, ["class_index", "name", "images", "right", "top1", "mistaken_for", "mistakes"], rows)
 
 
 def print_table(figures: dict[str, float | None]) -> None:

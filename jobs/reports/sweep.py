@@ -1,13 +1,11 @@
 """The table and the picture of a sweep of trainings."""
 
-import csv
-import io
 import pathlib
 
 from matplotlib.figure import Figure
 
 from tfpipeline import pictures
-from tfpipeline.system import write_file
+from tfpipeline.system import write_csv, write_file
 
 FIGURES = {
     "validation_top1": "true top-1",
@@ -40,9 +38,7 @@ def write_table(out: pathlib.Path, about: str, changes: dict[str, str], figures:
     table = "\n".join(lines) + "\n"
     print(table)
     write_file(out / "table.md", f"{about}\n\n{table}".encode())
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows([header, *rows])
-    write_file(out / "table.csv", text.getvalue().encode())
+    write_csv(out / "table.csv", header, rows)
 
 
 def _cell(name, value):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tfpipeline import pictures
+from tfpipeline.training import reliability
 
 
 def calibration_error(confidence, correct, bins):
@@ -20,7 +21,8 @@ def test_the_reliability_diagram_shows_the_accuracy_of_each_bin_and_the_error(bi
     random = np.random.default_rng(bins)
     confidence = np.append(random.uniform(0.31, 1, 200), 1.0)  # The lowest bins are empty, and 1 is in the last one.
     correct = random.random(201) < confidence**2
-    figure = pictures.reliability_diagram(confidence, correct, bins, title="against the truth")
+    found = reliability(confidence, correct, bins)
+    figure = pictures.reliability_diagram(found.counts, found.accuracy, found.error, title="against the truth")
     above, below = figure.axes
     error = 100 * calibration_error(confidence, correct, bins)
     assert above.get_title() == f"against the truth: expected calibration error {error:.1f} %"
@@ -36,7 +38,8 @@ def test_the_reliability_diagram_shows_the_accuracy_of_each_bin_and_the_error(bi
 
 @pytest.mark.parametrize(("right", "error"), [([1, 1, 1, 0], "0.0"), ([1, 1, 1, 1], "25.0"), ([0, 0, 0, 0], "75.0")])
 def test_the_error_is_the_distance_of_confidence_from_accuracy(right, error):
-    figure = pictures.reliability_diagram(np.full(4, 0.75), np.array(right, bool))
+    found = reliability(np.full(4, 0.75), np.array(right, bool))
+    figure = pictures.reliability_diagram(found.counts, found.accuracy, found.error)
     assert figure.axes[0].get_title() == f"expected calibration error {error} %"
 
 

@@ -47,8 +47,7 @@ def test_a_file_removed_between_opening_and_lock_is_made_anew(tmp_path, monkeypa
 
 def test_nobody_else_locks_the_file_of_a_context(tmp_path):
     path = tmp_path / "made" / "lock"
-    with lock_file(path), open(path, "rb") as other:
-        with pytest.raises(BlockingIOError):
-            lock(other, wait=False)
+    with lock_file(path), open(path, "rb") as other, pytest.raises(BlockingIOError):
+        lock(other, wait=False)
     with open(path, "rb") as other:
         lock(other, wait=False)

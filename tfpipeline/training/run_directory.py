@@ -2,15 +2,13 @@
 
 import contextlib
 import csv
-import fcntl
-import io
 import json
 import os
 import pathlib
 import platform
 from collections.abc import Callable, Iterator
 
-from tfpipeline.system import UserError, write_file
+from tfpipeline.system import UserError, lock, write_csv, write_file
 from tfpipeline.training import checkpoint
 from tfpipeline.training.distributed import Workers
 
@@ -31,7 +29,7 @@ def lock_run(directory: pathlib.Path) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / LOCK, "a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file, wait=False)
         except BlockingIOError as error:
             file.seek(0)
             raise UserError(
@@ -139,11 +137,8 @@ def write_config(directory: pathlib.Path, config: dict) -> None:
 
 def write_history(directory: pathlib.Path, rows: list[dict]) -> None:
     """Writes history.csv anew, one row per epoch; it never has rows that no checkpoint stands for."""
-    with io.StringIO(newline="") as text:
-        writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)))
-        writer.writeheader()
-        writer.writerows(rows)
-        write_file(directory / HISTORY, text.getvalue().encode())
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    write_csv(directory / HISTORY, names, [[row.get(name) for name in names] for row in rows])
 
 
 def read_config(directory: pathlib.Path) -> dict | None:
