@@ -1,3 +1,5 @@
 from . import evaluation as evaluation
+from . import interpolations as interpolations
+from . import labels as labels
 from . import run as run
 from . import sweep as sweep

@@ -1,17 +1,23 @@
-"""Pictures of a comparison of interpolations: the images side by side with the answers, and the figures as bars."""
+"""A comparison of interpolations: tables of its figures, bars of them, and images side by side with the answers."""
 
 import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from labeling.enlarging import interpolation
-from labeling.enlarging.comparison import Answers, Figures
+from labeling.enlarging import comparison, interpolation
+from labeling.labels import quality
+from labeling.teachers import Teacher
+from tfpipeline.images import ImageStore
 from tfpipeline.pictures import PLAIN, RIGHT, WRONG
+from tfpipeline.system import Console, print_table, write_csv
 
-DOTS_PER_INCH = 110  # as tfpipeline.pictures.figures.save writes figures
-LEAST_DOTS = 120  # a side of a shown image
+COLUMNS = ("top1", "top5", "top_probability", "flip_agreement", "agreement", "teacher_agreement")
+DOTS_PER_INCH = 110  # as tfpipeline.pictures.save writes figures
+LEAST_DOTS = 120  # a side of an image
 GAP_INCHES, LINE_INCHES = 4 / DOTS_PER_INCH, 21 / DOTS_PER_INCH
 LETTERS_PER_INCH = 11  # at 10 points
 BAND = "#dafbe1"  # behind what is recommended
@@ -26,69 +32,140 @@ SHARES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Compared:
-    """One teacher's part of a comparison.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Comparison:
+    """The interpolations for one teacher.
 
     Attributes:
         name: of the teacher.
-        answers: method -> Answers to the sample.
-        figures: method -> Figures.
-        recommended: a method, told without truth.
+        responses: by method, what it answers to the sample.
+        figures: by method.
+        recommendation: a method, found without truth.
         class_names: a name for each class.
         truth: int (N,) in the teacher's classes, -1 where unknown; None without truth.
     """
 
     name: str
-    answers: dict[str, Answers]
-    figures: dict[str, Figures]
-    recommended: str
+    responses: Mapping[str, comparison.Response]
+    figures: Mapping[str, comparison.Figures]
+    recommendation: str
     class_names: list[str]
     truth: np.ndarray | None
 
+    @property
+    def best(self) -> str | None:
+        """The method with the highest top-1; None without truth."""
+        top1 = {method: figures.top1 for method, figures in self.figures.items() if figures.top1 is not None}
+        return max(top1, key=lambda method: top1[method]) if top1 else None
 
-def contact_sheet(images: np.ndarray, positions: np.ndarray, compared: list[Compared], size: int) -> Figure:
+    @property
+    def loss(self) -> float | None:
+        """The top-1, in 0..1, that the recommendation loses against the best way; None without truth."""
+        top1 = {method: figures.top1 for method, figures in self.figures.items() if figures.top1 is not None}
+        return max(top1.values()) - top1[self.recommendation] if top1 else None
+
+
+def compare(
+    teachers: Sequence[Teacher], images: ImageStore, positions: np.ndarray, batch_size: int, console: Console
+) -> list[Comparison]:
+    """The comparison of the interpolations for each teacher.
+
+    Args:
+        teachers: those to compare for.
+        images: the store of the sample.
+        positions: int (n,), the images of the sample.
+        batch_size: images that a teacher answers at a time.
+        console: where progress and notes go.
+    """
+    pixels = images.images[positions]
+    responses = [comparison.answer_all(teacher, pixels, batch_size, console) for teacher in teachers]
+    names = [teacher.name for teacher in teachers]
+    comparisons = []
+    for number, teacher in enumerate(teachers):
+        truth, note = quality.truth_in_classes_of(teacher, images)
+        if note:
+            console.say(note)
+        truth = None if truth is None else truth[positions]
+        others = responses[:number] + responses[number + 1 :]
+        comparisons.append(
+            Comparison(
+                name=teacher.name if names.count(teacher.name) == 1 else teacher.spec,
+                responses=responses[number],
+                figures=comparison.figures(responses[number], others, truth),
+                recommendation=comparison.recommend(responses[number]),
+                class_names=quality.class_names(teacher, images),
+                truth=truth,
+            )
+        )
+    return comparisons
+
+
+def write_table(comparisons: Sequence[Comparison], path: pathlib.Path) -> None:
+    """Writes all figures as a csv, a row for each teacher and interpolation; empty where unknown."""
+    names = [field.name for field in dataclasses.fields(comparison.Figures)]
+    rows = [
+        [each.name, method, *dataclasses.astuple(figures), int(method == each.recommendation)]
+        for each in comparisons
+        for method, figures in each.figures.items()
+    ]
+    write_csv(path, ["teacher", "interpolation", *names, "recommended"], rows)
+
+
+def print_comparisons(comparisons: Sequence[Comparison]) -> None:
+    """Prints a table for each teacher, shares in percent, and what is recommended."""
+    for each in comparisons:
+        rows = [[each.name, "information", "entropy", *(name.replace("_", " ") for name in COLUMNS)]]
+        for method, figures in each.figures.items():
+            shares = (getattr(figures, name) for name in COLUMNS)
+            percent = ("-" if share is None else f"{100 * share:.1f} %" for share in shares)
+            rows.append([method, f"{figures.information:.3f}", f"{figures.entropy:.3f}", *percent])
+        print_table(rows)
+        print(f"recommended without truth: {each.recommendation}", end="")
+        print("" if each.loss is None else f", which loses {100 * each.loss:.1f} points of top-1 against {each.best}")
+
+
+def contact_sheet(images: np.ndarray, positions: np.ndarray, comparisons: Sequence[Comparison], size: int) -> Figure:
     """A row for each image: as it is, then enlarged in each way with every teacher's answer below.
 
     Args:
         images: uint8 (n, H, W, 3).
         positions: int (n,), where the images stand in the sample.
-        compared: the teachers.
+        comparisons: of the teachers.
         size: height and width that the images are enlarged to, in pixels.
     """
     columns = ("as it is", *interpolation.METHODS)
     # Every pixel of an enlarged image is a square of whole dots: nothing is resampled once more.
     side = size * -(-LEAST_DOTS // size) / DOTS_PER_INCH + 2 * GAP_INCHES
-    heading = LINE_INCHES * (5 + len(compared))
-    row_inches = side + LINE_INCHES * len(compared)
+    heading = LINE_INCHES * (5 + len(comparisons))
+    row_inches = side + LINE_INCHES * len(comparisons)
     width, height = len(columns) * side, heading + len(images) * row_inches
     figure = Figure(figsize=(width, height))
     axis = figure.add_axes((0, 0, 1, 1), aspect="equal")  # in inches, from above
     axis.set_axis_off()
     title = "The teachers' answers to every way of enlarging"
     axis.text(GAP_INCHES, 1.2 * LINE_INCHES, title, fontsize=14, weight="bold", va="center", color=PLAIN)
-    axis.text(GAP_INCHES, 2.7 * LINE_INCHES, _legend(compared), fontsize=10, va="center", color=PLAIN)
+    axis.text(GAP_INCHES, 2.7 * LINE_INCHES, _legend(comparisons), fontsize=10, va="center", color=PLAIN)
     for column, method in enumerate(columns):
         left = column * side
-        if any(method == part.recommended for part in compared):
-            above = heading - LINE_INCHES * (1 + len(compared))
+        if any(method == each.recommendation for each in comparisons):
+            above = heading - LINE_INCHES * (1 + len(comparisons))
             axis.add_patch(Rectangle((left, above), side, height, color=BAND, zorder=-1))
-        _write(axis, left, side, heading, [(method, PLAIN, "bold"), *_heading(method, compared, side)], above=True)
-        enlarged = images if column == 0 else _enlarged(images, size, method)
-        for row, image in enumerate(enlarged):
+        _write(axis, left, side, heading, [(method, PLAIN, "bold"), *_heading(method, comparisons, side)], above=True)
+        pictures = images if column == 0 else _enlarge(images, size, method)
+        for row, image in enumerate(pictures):
             top = heading + row * row_inches
             corners = (left + GAP_INCHES, left + side - GAP_INCHES, top + side - GAP_INCHES, top + GAP_INCHES)
             axis.imshow(image, extent=corners, interpolation="nearest")
             if column == 0:
-                lines = _truth(positions[row], compared, side)
+                lines = _truth(positions[row], comparisons, side)
             else:
-                lines = _answers(positions[row], method, compared, side)
+                lines = _answers(positions[row], method, comparisons, side)
             _write(axis, left, side, top + side, lines)
     axis.set(xlim=(0, width), ylim=(height, 0))
     return figure
 
 
-def _enlarged(images, size, method):
+def _enlarge(images, size, method):
     return np.rint(np.asarray(interpolation.enlarge(images, size, method))).astype(np.uint8)
 
 
@@ -100,54 +177,55 @@ def _write(axis, left, side, top, lines, above=False):
         axis.text(*place, text, fontsize=10, ha="center", va="center", color=color, weight=weight)
 
 
-def _legend(compared):
+def _legend(comparisons):
     """What the numbers, the letters and the colors are."""
-    known = any(part.truth is not None for part in compared)
-    told = "top-1" if known else "nats that the answers tell about an image"
-    count = f"{len(next(iter(compared[0].answers.values())).top):,} images"
-    names = ", ".join(_letter(number, compared) + part.name for number, part in enumerate(compared))
+    known = any(each.truth is not None for each in comparisons)
+    number = "top-1" if known else "nats that the answers tell about an image"
+    count = f"{len(next(iter(comparisons[0].responses.values())).answers):,} images"
+    names = ", ".join(_letter(place, comparisons) + each.name for place, each in enumerate(comparisons))
     right = "; green: right, red: wrong" if known else ""
-    return f"{names}; above the columns: {told} on {count}, *: recommended without truth{right}"
+    return f"{names}; above the columns: {number} on {count}, *: recommended without truth{right}"
 
 
-def _letter(number, compared):
+def _letter(number, comparisons):
     """A short name of a teacher, where there are several."""
-    return f"{chr(ord('A') + number)} " if len(compared) > 1 else ""
+    return f"{chr(ord('A') + number)} " if len(comparisons) > 1 else ""
 
 
-def _heading(method, compared, side):
+def _heading(method, comparisons, side):
     """A line for each teacher above a column: its name, or how good this way is and whether it is recommended."""
     lines = []
-    for number, part in enumerate(compared):
-        weight, words = "normal", part.name
-        if method in part.figures:
-            top1 = part.figures[method].top1
-            words = f"{part.figures[method].information:.2f} nats" if top1 is None else f"{100 * top1:.1f} %"
-            if method == part.recommended:
+    for number, each in enumerate(comparisons):
+        weight, words = "normal", each.name
+        if method in each.figures:
+            top1 = each.figures[method].top1
+            words = f"{each.figures[method].information:.2f} nats" if top1 is None else f"{100 * top1:.1f} %"
+            if method == each.recommendation:
                 weight, words = "bold", f"{words} *"
-        letter = _letter(number, compared)
+        letter = _letter(number, comparisons)
         words = letter + _short(words, side, len(letter))
         lines.append((words, TEACHER_COLORS[number % len(TEACHER_COLORS)], weight))
     return lines
 
 
-def _truth(position, compared, side):
+def _truth(position, comparisons, side):
     """The true class, once, where it is known."""
-    for part in compared:
-        if part.truth is not None and part.truth[position] >= 0:
-            return [(_short(part.class_names[part.truth[position]], side), PLAIN, "normal")]
+    for each in comparisons:
+        if each.truth is not None and each.truth[position] >= 0:
+            return [(_short(each.class_names[each.truth[position]], side), PLAIN, "normal")]
     return []
 
 
-def _answers(position, method, compared, side):
+def _answers(position, method, comparisons, side):
     """A line for each teacher: class and probability, green where right, red where wrong."""
     lines = []
-    for number, part in enumerate(compared):
-        index, share = part.answers[method].top[position, 0], f" {part.answers[method].probability[position]:.0%}"
-        known = part.truth is not None and part.truth[position] >= 0
-        color = (RIGHT if index == part.truth[position] else WRONG) if known else PLAIN
-        letter = _letter(number, compared)
-        lines.append((letter + _short(part.class_names[index], side, len(letter + share)) + share, color, "normal"))
+    for number, each in enumerate(comparisons):
+        answers = each.responses[method].answers
+        index, share = answers.first[position], f" {answers.confidence[position]:.0%}"
+        known = each.truth is not None and each.truth[position] >= 0
+        color = (RIGHT if index == each.truth[position] else WRONG) if known else PLAIN
+        letter = _letter(number, comparisons)
+        lines.append((letter + _short(each.class_names[index], side, len(letter + share)) + share, color, "normal"))
     return lines
 
 
@@ -157,32 +235,34 @@ def _short(name, side, taken=0):
     return name if len(name) <= letters else name[: letters - 1].rstrip() + "…"
 
 
-def bars(compared: list[Compared]) -> Figure:
+def bars(comparisons: Sequence[Comparison]) -> Figure:
     """For each teacher the information that recommends, and beside it the shares, over the ways of enlarging.
 
     Args:
-        compared: the teachers.
+        comparisons: of the teachers.
     """
-    figure = Figure(figsize=(12, 3.6 * len(compared)), layout="constrained")
-    axes = figure.subplots(len(compared), 2, squeeze=False, width_ratios=(2, 3))
-    for (left, right), part in zip(axes, compared, strict=True):
-        methods = list(part.figures)
-        heights = [part.figures[method].information for method in methods]
-        colors = [RIGHT if method == part.recommended else "#afb8c1" for method in methods]
+    figure = Figure(figsize=(12, 3.6 * len(comparisons)), layout="constrained")
+    axes = figure.subplots(len(comparisons), 2, squeeze=False, width_ratios=(2, 3))
+    for (left, right), each in zip(axes, comparisons, strict=True):
+        methods = list(each.figures)
+        heights = [each.figures[method].information for method in methods]
+        colors = [RIGHT if method == each.recommendation else "#afb8c1" for method in methods]
         left.bar_label(left.bar(methods, heights, color=colors), fmt="%.2f", fontsize=8)
         left.set(ylabel="information (nats)")
         left.margins(y=0.12)
-        left.set_title(f"{part.name}: {part.recommended} is recommended", fontsize=10)
-        shown = []
+        left.set_title(f"{each.name}: {each.recommendation} is recommended", fontsize=10)
+        percentages: list[float] = []
         for name, label in SHARES.items():
-            shares = [getattr(part.figures[method], name) for method in methods]
+            shares = [getattr(each.figures[method], name) for method in methods]
             if shares[0] is not None:
-                shown += [100 * share for share in shares]
+                line = [100 * share for share in shares]
                 style = "-" if name in ("top1", "top5") else ":"
-                right.plot(methods, shown[-len(methods) :], marker="o", markersize=4, linestyle=style, label=label)
-        place = methods.index(part.recommended)
+                right.plot(methods, line, marker="o", markersize=4, linestyle=style, label=label)
+                percentages += line
+        place = methods.index(each.recommendation)
         right.axvspan(place - 0.5, place + 0.5, color=BAND, zorder=0)
-        right.set(ylabel="% of the images", ylim=(10 * np.floor(min(shown) / 10), 10 * np.ceil(max(shown) / 10)))
+        lowest, highest = 10 * np.floor(min(percentages) / 10), 10 * np.ceil(max(percentages) / 10)
+        right.set(ylabel="% of the images", ylim=(lowest, highest))
         right.grid(alpha=0.3)
         right.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
         for axis in (left, right):

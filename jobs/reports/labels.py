@@ -1,0 +1,198 @@
+"""What second opinions, and the truth, say of labels: a table of the suspicious ones, and pictures."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from labeling.labels import (
+    Opinion,
+    confident_disagreement,
+    count_alike,
+    open_labels,
+    opinions_of,
+    quality,
+    trust,
+    worst_classes,
+)
+from tfpipeline import pictures
+from tfpipeline.images import ImageStore
+from tfpipeline.system import Console, UserError, write_csv
+from tfpipeline.training import reliability
+
+IN_PICTURES, IN_TABLE = 48, 1000
+WORST_CLASSES = 20
+MOST_BARS = 40
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class JudgedLabels:
+    """Labels with what they are judged by.
+
+    Attributes:
+        images: the labeled images.
+        label: the opinion that is judged.
+        other_views: second opinions, of the same teacher.
+        other_teachers: second opinions, of others.
+        truth: int (N,) in the teacher's classes, -1 where unknown; None without truth.
+        class_names: short ones.
+    """
+
+    images: ImageStore
+    label: Opinion
+    other_views: list[Opinion]
+    other_teachers: list[Opinion]
+    truth: np.ndarray | None
+    class_names: list[str]
+
+    @property
+    def others(self) -> list[Opinion]:
+        """All second opinions."""
+        return [*self.other_views, *self.other_teachers]
+
+    @property
+    def references(self) -> list[np.ndarray]:
+        """The second opinions' answers that the label should predict, each int (N,).
+
+        A teacher repeats its own errors on its own views: other teachers are the better reference, where there are any.
+        """
+        return [other.answers.first for other in (self.other_teachers or self.other_views)]
+
+
+def judge_labels(labels: str, against: Sequence[str], images: ImageStore, console: Console) -> JudgedLabels:
+    """The labels in a directory, with what judges them.
+
+    Args:
+        labels: the directory.
+        against: directories of labels of the same images, by other teachers.
+        images: the images.
+        console: where notes go.
+
+    Raises:
+        UserError: labels are of other images or other classes, or incomplete.
+    """
+    spec, found = open_labels(labels).spec, []
+    for directory in (labels, *against):
+        store = open_labels(directory)
+        if note := store.check_joins(images):
+            console.say(note)
+        if not count_alike(spec, store.spec):
+            raise UserError(
+                f"--against {directory} counts {store.spec.classes:,} classes, --labels {labels} "
+                f"{spec.classes:,}, or in another order; give labels over the same classes"
+            )
+        teacher = "+".join(teacher["name"] for teacher in store.spec.teachers)
+        views = [f"{teacher} ({view})" for view in store.spec.views]
+        found += opinions_of(store.read_all(), store.spec.classes, views)
+    truth, note = quality.truth_in_classes_of(spec, images)
+    if note:
+        console.say(note)
+    names = [name.split(",")[0] for name in quality.class_names(spec, images)]
+    count = len(spec.views)
+    return JudgedLabels(images, found[0], found[1:count], found[count:], truth, names)
+
+
+def write_suspicious(judged: JudgedLabels, out: pathlib.Path) -> None:
+    """Writes suspicious.csv, and pictures of the least trusted images and of the most confident disagreements."""
+    label, others, names = judged.label, judged.others, judged.class_names
+    trusted = trust(label, others)
+    order = np.argsort(trusted, kind="stable")
+    rows = []
+    for i in order[:IN_TABLE].tolist():
+        seconds = [names[other.answers.first[i]] for other in others]
+        answer, probability = names[label.answers.first[i]], f"{label.answers.confidence[i]:.4f}"
+        rows.append([i, judged.images.names[i], f"{trusted[i]:.4f}", answer, probability, *seconds])
+    second_answers = [f"answer of {other.name}" for other in others]
+    write_csv(out / "suspicious.csv", ["index", "name", "trust", "answer", "probability", *second_answers], rows)
+    _write_sheet(judged, order[:IN_PICTURES], "the least trusted labels", out / "suspicious.png")
+    if others:
+        strength = confident_disagreement(label, others)
+        strongest = np.argsort(-strength, kind="stable")[:IN_PICTURES]
+        chosen = strongest[strength[strongest] > 0]
+        _write_sheet(judged, chosen, "the most confident disagreements", out / "disagreement.png")
+
+
+def _write_sheet(judged, chosen, title, path):
+    """Writes images with what each opinion says, green and red where the truth of them is known; nothing for none."""
+    if not len(chosen):
+        return
+    opinions, truth, names = [judged.label, *judged.others], judged.truth, judged.class_names
+    captions, colors = [], []
+    for i in chosen.tolist():
+        lines = [f"{each.answers.confidence[i]:.0%} {names[each.answers.first[i]]}" for each in opinions]
+        known = truth is not None and truth[i] >= 0
+        captions.append("\n".join([*lines, f"truth: {names[truth[i]]}"] if known else lines))
+        right = known and truth[i] == judged.label.answers.first[i]
+        colors.append(pictures.RIGHT if right else pictures.WRONG if known else pictures.PLAIN)
+    title += ": the label, then the second opinions" if judged.others else ": the label"
+    title += " (green: the label is right)" if truth is not None else ""
+    pictures.save(pictures.contact_sheet(judged.images.images[chosen], captions, colors, title=title), path)
+
+
+def write_balance(judged: JudgedLabels, out: pathlib.Path) -> None:
+    """Writes class_balance.png: images by first answer, the largest class first, beside the truth where it is known."""
+    names, truth = judged.class_names, judged.truth
+    counts = np.bincount(judged.label.answers.first, minlength=len(names))
+    order = np.argsort(-counts, kind="stable")
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    axis = figure.subplots()
+    place = np.arange(len(names))
+    axis.bar(place, counts[order], width=1 if len(names) > MOST_BARS else 0.8, label="labels")
+    if truth is not None:
+        true_counts = np.bincount(truth[truth >= 0], minlength=len(names))[order]
+        axis.plot(place, true_counts, ".", color="black", markersize=4, label="truth")
+    axis.axhline(counts.mean(), color="gray", linestyle="--", linewidth=1, label="mean")
+    unused = int(np.count_nonzero(counts == 0))
+    axis.set(ylabel="images", title=f"images by their first answer; {unused:,} of {len(names):,} classes have none")
+    if len(names) <= MOST_BARS:
+        axis.set_xticks(place, [names[index] for index in order], rotation=60, ha="right", fontsize=8)
+    else:
+        axis.set_xlabel(f"class, from {names[order[0]]} ({counts[order[0]]:,} images) down")
+    axis.legend()
+    pictures.save(figure, out / "class_balance.png")
+
+
+def write_reliability(
+    judged: JudgedLabels, temperature: float | None, out: pathlib.Path
+) -> tuple[float | None, float | None]:
+    """Writes reliability.png, the confidence at the fitted temperature against the truth or the second opinions.
+
+    Args:
+        judged: the labels; without truth and second opinions there is no picture.
+        temperature: at which the label predicts the second opinions best; None without any.
+        out: where the picture goes.
+
+    Returns:
+        The expected calibration errors at temperature 1 and at the fitted one; None where there is no such thing.
+    """
+    references = judged.references if judged.truth is None else [judged.truth]
+    if not references:
+        return None, None
+    right = np.concatenate([(judged.label.answers.first == each)[each >= 0] for each in references])
+
+    def reliability_of(opinion):
+        confidence = np.concatenate([opinion.answers.confidence[each >= 0] for each in references])
+        return reliability(confidence.clip(0, 1), right)
+
+    plain = reliability_of(judged.label)
+    fitted = None if temperature is None else reliability_of(judged.label.at(temperature))
+    title = "against the truth" if judged.truth is not None else "against the second opinions"
+    title += "" if temperature is None else f", T = {temperature:.2f}"
+    best = fitted or plain
+    figure = pictures.reliability_diagram(best.counts, best.accuracy, best.error, title)
+    pictures.save(figure, out / "reliability.png")
+    return plain.error, fitted and fitted.error
+
+
+def write_confusion(judged: JudgedLabels, out: pathlib.Path) -> None:
+    """Writes confusion.png where the truth is known: the classes with the most wrong answers, all others as one."""
+    if judged.truth is None:
+        return
+    names = judged.class_names
+    chosen, matrix = worst_classes(judged.label.answers.first, judged.truth, len(names), WORST_CLASSES)
+    if len(chosen):
+        rows = [*(names[index] for index in chosen), "all others"]
+        figure = pictures.confusion_matrix(matrix, rows, f"the {len(chosen)} classes that are confused most")
+        pictures.save(figure, out / "confusion.png")
