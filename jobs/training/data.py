@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from labeling.labels import SPEC_FILE, LabelSpec, LabelStore, count_alike, open_labels, quality
+from labeling.labels import SPEC_FILE, Counting, LabelSpec, LabelStore, count_alike, open_labels, quality
 from tfpipeline.batches import Answers, views_to_replay
 from tfpipeline.images import ImageStore, View
 from tfpipeline.system import Console, UserError
@@ -18,7 +18,7 @@ TRUTH = "truth"
 
 @dataclasses.dataclass(frozen=True)
 class TrueClasses:
-    """How the truth counts its classes, in the words of a LabelSpec."""
+    """How the truth counts its classes: a `Counting`."""
 
     class_names: tuple[str, ...]
     classes: int
@@ -46,7 +46,7 @@ class LabeledImages:
     truth: np.ndarray
     answers: Answers | None
     identity: dict[str, Any]
-    counting: LabelSpec | TrueClasses
+    counting: Counting
     views: tuple[View, ...] = ()
     answers_to_views: Answers | None = None
 
@@ -227,7 +227,7 @@ def _note_view(views, whole, labels, console):
         )
 
 
-def truth_in_classes_of(spec: LabelSpec | TrueClasses, store: ImageStore, console: Console) -> np.ndarray:
+def truth_in_classes_of(spec: Counting, store: ImageStore, console: Console) -> np.ndarray:
     """The truth in the classes of labels, or of other truth, int32 (N,), -1 where unknown."""
     truth, note = quality.truth_in_classes_of(spec, store)
     if note:

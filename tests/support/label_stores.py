@@ -29,13 +29,13 @@ def labels(directory, **changes):
     stored = create_labels(directory, spec)
     number = np.arange(len(spec.views))
     first_probs = 0.5 + number / 8
-    for first, last in stored.ranges:
+    for span in stored.spans:
+        first, last = span
         n = last - first
         top = (np.arange(first, last)[:, None] + number) % K
         probs = np.stack([first_probs, (1 - first_probs) / 2], -1)
         stored.write_shard(
-            first,
-            last,
+            span,
             Answers(
                 np.stack([top, (top + 1) % K], -1).astype(np.uint16),
                 np.log(np.tile(probs, (n, 1, 1))).astype(np.float16),

@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 
+from labeling.labels.span import Span
 from labeling.labels.spec import LabelSpec
 from labeling.labels.store import create_labels
 from tests.support.images import store_of
@@ -78,5 +79,5 @@ def write_labels(directory, store, names, views, answer):
         np.log(probs).astype(np.float16),
         np.log(1 - probs.sum(-1)).astype(np.float16),
     )
-    create_labels(directory, spec).write_shard(0, len(store), labels)
+    create_labels(directory, spec).write_shard(Span(0, len(store)), labels)
     return str(directory)
