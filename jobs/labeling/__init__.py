@@ -1,4 +1,4 @@
-"""What the flags of jobs.label_imagenet64 make of teachers, interpolations and views."""
+"""What jobs.label_imagenet64 makes of its flags, config, task and modes; and how the bundled teacher is made."""
 
 import lazy_loader
 

@@ -2,6 +2,7 @@ from . import export as export
 from . import quality as quality
 from . import verification as verification
 from .claims import Claims as Claims
+from .flags import ExportForm as ExportForm
 from .flags import LabelFlags as LabelFlags
 from .opinions import Opinion as Opinion
 from .opinions import agreement as agreement

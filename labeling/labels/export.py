@@ -4,6 +4,7 @@ import contextlib
 import csv
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -201,4 +202,8 @@ def csv_writer(directory: pathlib.Path, k: int, named: bool) -> Iterator[Callabl
         yield write
 
 
-FORMS = {"tfrecord": tfrecord_writer, "parquet": parquet_writer, "csv": csv_writer}
+FORMS: dict[str, Callable[..., AbstractContextManager[Callable[[Columns], None]]]] = {
+    "tfrecord": tfrecord_writer,
+    "parquet": parquet_writer,
+    "csv": csv_writer,
+}

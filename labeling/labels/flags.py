@@ -1,8 +1,11 @@
-"""Where the labels are, and how much of the answers they keep."""
+"""Where the labels are, how much of the answers they keep, and the forms that other programs read."""
 
 import dataclasses
+from typing import Literal
 
 from tfpipeline.system.flags import Flags, Range, flag, required
+
+ExportForm = Literal["tfrecord", "parquet", "csv"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
