@@ -8,16 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from tfpipeline.system.files import write_file
 
 
-def write_csv(path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_csv(
+    path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence[object]], line_end: str = "\n"
+) -> None:
     """Writes a csv file, whole or not at all.
 
     Args:
         path: the file.
         header: the names of the columns.
         rows: the values of each row; None is an empty cell, and a float has all its digits.
+        line_end: what ends a row.
     """
     text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
+    table = csv.writer(text, lineterminator=line_end)
     table.writerow(header)
     table.writerows(rows)
     write_file(path, text.getvalue().encode())

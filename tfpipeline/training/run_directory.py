@@ -138,7 +138,8 @@ def write_config(directory: pathlib.Path, config: dict) -> None:
 def write_history(directory: pathlib.Path, rows: list[dict]) -> None:
     """Writes history.csv anew, one row per epoch; it never has rows that no checkpoint stands for."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    write_csv(directory / HISTORY, names, [[row.get(name) for name in names] for row in rows])
+    # The line ends are those of the runs that began before: the file of a finished run stays as it is.
+    write_csv(directory / HISTORY, names, [[row.get(name) for name in names] for row in rows], line_end="\r\n")
 
 
 def read_config(directory: pathlib.Path) -> dict | None:
