@@ -15,6 +15,8 @@ from labeling.teachers.teacher import load_teacher
 from tests.support.images import store_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder
 from tests.support.tiny_teachers import MeanColors, save_hub_module
+from tfpipeline.batches import Answers
+from tfpipeline.images import parse_joined
 from tfpipeline.system.errors import FlagError
 
 SIZE, CLASSES = 20, 6
@@ -24,19 +26,21 @@ def teacher_of(log_probs, size=SIZE):
     return types.SimpleNamespace(name="made", size=size, classes=CLASSES, log_probs=log_probs)
 
 
-def recommended(teacher, images, **options):
+def recommend_alone(teacher, images, **options):
     """What is recommended for a teacher alone."""
     (method,) = comparison.recommend_together([Expert(teacher, comparison.AUTO)], images, **options)
     return method
 
 
-def answers_of(probabilities, flipped=None):
-    """The Answers that an (N, classes) array of probabilities makes."""
+def response_of(probabilities, mirrored=None):
+    """The Response that an (N, classes) array of probabilities makes."""
     p = np.asarray(probabilities, float)
     logs = np.log(p, out=np.zeros_like(p), where=p > 0)
     top = np.argsort(-p, axis=1, kind="stable")[:, :5]
-    flipped = top[:, 0] if flipped is None else np.asarray(flipped)
-    return comparison.Answers(top, flipped, p.max(1), -(p * logs).sum(1), p.mean(0))
+    with np.errstate(divide="ignore"):
+        answers = Answers(top, np.log(np.take_along_axis(p, top, 1)), np.full(len(p), -np.inf))
+    first_mirrored = top[:, 0] if mirrored is None else np.asarray(mirrored)
+    return comparison.Response(answers, first_mirrored, -(p * logs).sum(1), p.mean(0))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +54,7 @@ def answers_of(probabilities, flipped=None):
     ids=["decided and diverse", "undecided", "collapsed", "half decided"],
 )
 def test_information_is_diversity_less_doubt(probabilities, nats):
-    assert comparison.information(answers_of(probabilities)) == pytest.approx(nats)
+    assert response_of(probabilities).information == pytest.approx(nats)
 
 
 @pytest.mark.parametrize("batch_size", [3, 7])
@@ -64,17 +68,17 @@ def test_answers_are_those_of_a_plain_loop(batch_size):
     images = np.stack([pixels_of(number, 6, 9) for number in range(7)])
     found = comparison.answer_all(teacher_of(log_probs), images, batch_size)
     assert tuple(found) == interpolation.METHODS
-    for method, answers in found.items():
+    for method, response in found.items():
         enlarged, flipped = (
             tf.clip_by_value(tf.image.resize(np.float32(seen), (SIZE, SIZE), method), 0, 255)
             for seen in (images, images[:, :, ::-1])
         )
         p = np.exp(log_probs(enlarged).numpy().astype(np.float64))
-        np.testing.assert_array_equal(answers.top, np.argsort(-p, axis=1)[:, :5])
-        np.testing.assert_array_equal(answers.flipped_top, np.argmax(log_probs(flipped), 1))
-        np.testing.assert_allclose(answers.probability, p.max(1), rtol=1e-4)
-        np.testing.assert_allclose(answers.entropy, -(p * np.log(p)).sum(1), rtol=1e-3)
-        np.testing.assert_allclose(answers.mean, p.mean(0), rtol=1e-4)
+        np.testing.assert_array_equal(response.answers.top_k, np.argsort(-p, axis=1)[:, :5])
+        np.testing.assert_array_equal(response.first_mirrored, np.argmax(log_probs(flipped), 1))
+        np.testing.assert_allclose(response.answers.confidence, p.max(1), rtol=1e-4)
+        np.testing.assert_allclose(response.entropy, -(p * np.log(p)).sum(1), rtol=1e-3)
+        np.testing.assert_allclose(response.mean, p.mean(0), rtol=1e-4)
 
 
 @pytest.mark.parametrize("used_to", interpolation.METHODS)
@@ -89,7 +93,7 @@ def test_the_recommendation_is_what_the_teacher_is_used_to(used_to):
 
     # "area" enlarges as "nearest" does: which of the two it is cannot be seen.
     same = {"nearest": "nearest", "area": "nearest"}
-    found = recommended(teacher_of(log_probs), pictures, batch_size=4)
+    found = recommend_alone(teacher_of(log_probs), pictures, batch_size=4)
     assert same.get(found, found) == same.get(used_to, used_to)
 
 
@@ -106,13 +110,13 @@ def test_confidence_in_one_class_is_not_recommended():
     )
     images = images + np.arange(6, dtype=np.uint8)[:, None, None] % 3 + np.arange(6, dtype=np.uint8)[:, None] % 2
     found = comparison.answer_all(teacher_of(log_probs), images, batch_size=6)
-    assert found["nearest"].probability.mean() > found["bilinear"].probability.mean()
-    assert comparison.recommended(found) not in ("nearest", "area")
+    assert found["nearest"].answers.confidence.mean() > found["bilinear"].answers.confidence.mean()
+    assert comparison.recommend(found) not in ("nearest", "area")
 
 
 def test_images_that_are_not_enlarged_need_no_answers():
     images = np.zeros((2, SIZE, SIZE, 3), np.uint8)
-    assert recommended(teacher_of(None), images) == "bilinear"
+    assert recommend_alone(teacher_of(None), images) == "bilinear"
 
 
 def sure_of(probability, classes):
@@ -140,32 +144,29 @@ def test_teachers_that_answer_together_complete_each_other(monkeypatch, asked, e
         ("b", "lanczos3"): (0.995, [0, 1, None, None]),
         ("b", "lanczos5"): (0.9, [None, None, 2, 3]),
     }
-    looked_at = []
+    both_views, asked_for = parse_joined("identity+flip"), []
 
     def answer_all(teacher, images, *_, **__):
         return {
-            method: answers_of(np.exp(sure_of(*knows[name, method]))) for name, method in knows if name == teacher.name
+            method: response_of(np.exp(sure_of(*knows[name, method]))) for name, method in knows if name == teacher.name
         }
 
-    class Answerer:
-        def __init__(self, experts, views, *_):
-            self.known = sure_of(*knows[experts[0].teacher.name, experts[0].interpolation])
-            looked_at.extend(views)
-
-        def log_probs(self, images):
-            return self.known[:, None]
+    def freeze(experts, views, _):
+        asked_for.extend(views)
+        known = sure_of(*knows[experts[0].teacher.name, experts[0].interpolation])
+        return lambda _images: [tf.constant(known[:, None])]
 
     monkeypatch.setattr(comparison, "answer_all", answer_all)
-    monkeypatch.setattr(comparison, "Answerer", Answerer)
+    monkeypatch.setattr(comparison, "freeze", freeze)
     experts = [Expert(types.SimpleNamespace(name=name, size=SIZE), way) for name, way in zip("ab", asked, strict=True)]
     images = np.zeros((4, 6, 6, 3), np.uint8)
-    assert comparison.recommend_together(experts, images, ["identity", "flip"]) == expected
-    assert set(looked_at) <= {"identity+flip"}
+    assert comparison.recommend_together(experts, images, both_views) == expected
+    assert set(asked_for) <= {both_views}
 
 
 def test_figures_count_what_a_person_would():
-    mine = {"a": answers_of(np.eye(3), flipped=[0, 1, 0]), "b": answers_of(np.eye(3)[[0, 0, 2]])}
-    other = {"a": answers_of(np.eye(3)[[0, 1, 1]])}
+    mine = {"a": response_of(np.eye(3), mirrored=[0, 1, 0]), "b": response_of(np.eye(3)[[0, 0, 2]])}
+    other = {"a": response_of(np.eye(3)[[0, 1, 1]])}
     figures = comparison.figures(mine, [other], truth=np.array([0, -1, 1]))
     assert figures["a"].flip_agreement == pytest.approx(2 / 3)
     assert figures["a"].agreement == pytest.approx(2 / 3)
@@ -174,7 +175,7 @@ def test_figures_count_what_a_person_would():
     assert figures["a"].top_probability == 1 and figures["a"].entropy == 0
     assert comparison.figures(mine)["a"].teacher_agreement is None
     assert comparison.figures(mine)["a"].top1 is None
-    assert comparison.figures(mine, [{"a": answers_of(np.eye(4)[:3])}])["a"].teacher_agreement is None
+    assert comparison.figures(mine, [{"a": response_of(np.eye(4)[:3])}])["a"].teacher_agreement is None
 
 
 @pytest.mark.parametrize(
@@ -249,4 +250,4 @@ def test_real_teachers_get_one_of_their_best_from_a_hundred_images(tmp_path, rea
 
     store = store_of(f"archive:{real_data / 'imagenet64' / 'thousand_64x64.tar'}", cache=tmp_path)
     images = store.images[comparison.sample(len(store), 100)]
-    assert recommended(load_teacher(str(real_data / "teachers" / name)), images, batch_size=50) in within_a_point
+    assert recommend_alone(load_teacher(str(real_data / "teachers" / name)), images, batch_size=50) in within_a_point

@@ -10,11 +10,12 @@ import pytest
 
 from jobs import command, label_imagenet64
 from labeling.labels.spec import LabelSpec
-from labeling.labels.store import Labels, create_labels, open_labels
+from labeling.labels.store import create_labels, open_labels
 from labeling.work import labeler
 from tests.support.disk import contents, small_disk
 from tests.support.processes import Child
 from tests.support.tiny_teachers import log_softmax, mean_color_logits, save_hub_module
+from tfpipeline.batches import Answers
 from tfpipeline.system.errors import UserError
 from tfpipeline.system.signals import StopRequest
 
@@ -69,14 +70,14 @@ def answer(images):
     ranked = np.take_along_axis(log_p, order, 1)
     parts = order[:, :2].astype(np.uint16), ranked[:, :2], np.logaddexp.reduce(ranked[:, 2:], axis=1)
     top_k, log_probs, log_tail = (part[:, None] for part in parts)
-    return Labels(top_k, log_probs.astype(np.float16), log_tail.astype(np.float16))
+    return Answers(top_k, log_probs.astype(np.float16), log_tail.astype(np.float16))
 
 
 def label_by_color(out):
     """Labels random images, an image a shard; returns how many it labeled."""
     images = np.random.default_rng(0).integers(0, 256, (KILLED_SHARDS, 8, 8, 3), dtype=np.uint8)
     spec = LabelSpec("d" * 64, "1" * 64, "2" * 64, KILLED_SHARDS, 1, (), classes=12, class_names=(), top_k=2)
-    return labeler.label(images, create_labels(out, spec), answer, 2, StopRequest())
+    return labeler.label(images, create_labels(out, spec), answer, labeler.Calls(2), StopRequest())
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +161,7 @@ def few(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
     spec = LabelSpec("d" * 64, "1" * 64, "2" * 64, 5, 2, (), classes=12, class_names=(), top_k=2)
     store = create_labels(tmp_path / "few", spec)
-    labeler.label(images, store, answer, 2, StopRequest())
+    labeler.label(images, store, answer, labeler.Calls(2), StopRequest())
     return store
 
 
@@ -174,7 +175,7 @@ def test_a_flipped_bit_in_each_part_of_a_shard_is_found_and_named(few):
             flipped = bytearray(content)
             flipped[place] ^= 1 << draw.randrange(8)
             path.write_bytes(flipped)
-            assert few.missing_ranges() == [(2, 4)], name
+            assert few.missing_spans() == [(2, 4)], name
             with pytest.raises(UserError, match=f"damaged: {path.name} does not have the content that its name says"):
                 few.read_all()
 
@@ -193,7 +194,7 @@ def test_a_flipped_bit_in_the_spec_serves_no_label(few):
         except UserError as refusal:
             assert "spec.json is damaged" in str(refusal)
         else:
-            assert store.missing_ranges() == store.ranges
+            assert store.missing_spans() == store.spans
             assert {problem[:10] for problem in store.shards()[1].values()} == {"belongs to"}
 
 

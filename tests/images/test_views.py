@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from labeling.enlarging import views
+from tfpipeline.images import View, parse_joined, parse_view
 from tfpipeline.system.errors import FlagError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 7, 9, 3), dtype=np.uint8)
@@ -20,11 +20,18 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (2, 7, 9, 3), dtype=np.uint8)
     ],
 )
 def test_views(name, expected):
-    views.check(name, 7, 9)
-    np.testing.assert_array_equal(views.look(tf.constant(IMAGES), name), expected)
+    view = parse_view(name)
+    view.check_fits(7, 9)
+    assert str(view) == name
+    for images in (IMAGES, tf.constant(IMAGES)):
+        np.testing.assert_array_equal(view.cut(images), expected)
+
+
+def test_joined_views_are_parsed_in_their_order():
+    assert parse_joined("flip+crop:1:3:5") == (View(is_mirrored=True), View((1, 3, 5)))
 
 
 @pytest.mark.parametrize("name", ["", "turn", "crop:1:2", "crop:-1:2:3", "crop:0:0:0", "crop:3:0:5", "crop:0:5:5"])
 def test_views_that_are_none(name):
     with pytest.raises(FlagError, match="--views"):
-        views.check(name, 7, 9)
+        parse_view(name).check_fits(7, 9)

@@ -7,21 +7,22 @@ import random
 import signal
 import subprocess
 import sys
+import typing
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jobs import command, label_imagenet64
-from labeling.enlarging import interpolation
 from labeling.labels.store import open_labels
-from labeling.teachers import conventions
-from labeling.work import runtimes
+from labeling.teachers import InputRange, conventions
+from labeling.work import runtime_choice, runtimes
 from tests.support.disk import contents
 from tests.support.processes import Child
 from tests.support.repository import ROOT
 from tests.support.tiny_teachers import save_hub_module
 from tfpipeline.system.errors import FlagError, UserError
+from tfpipeline.system.flags import from_flat
 
 IMAGES = SHARDS = 120
 
@@ -230,11 +231,11 @@ def test_verify_asks_the_teacher_again(place, copied):
 
 def test_verify_finds_wrong_labels_that_are_whole(place, copied):
     store = open_labels(copied)
-    for first, last in store.ranges[:2]:
-        (path,) = copied.glob(f"labels-{first:08d}-*.npz")
+    for span in store.spans[:2]:
+        (path,) = copied.glob(f"labels-{span.first:08d}-*.npz")
         labels = store.read(path)
         path.unlink()
-        store.write_shard(first, last, dataclasses.replace(labels, top_k=np.roll(labels.top_k, 1, axis=-1)))
+        store.write_shard(span, dataclasses.replace(labels, top_k=np.roll(labels.top_k, 1, axis=-1)))
     with pytest.raises(UserError, match=r"recomputed, 9\d\.\d% of 120 images get the stored first answer"):
         run_with(place, copied, "--verify")
 
@@ -332,24 +333,22 @@ def test_labels_of_another_teacher_refuse_to_mix(capsys, tmp_path, place, whole)
     assert contents(place / "whole") == whole[0]
 
 
-def test_help_offers_what_the_program_knows():
-    assert label_imagenet64.INTERPOLATIONS == interpolation.METHODS
-    assert ("auto", *runtimes.RUNTIMES) == label_imagenet64.RUNTIMES
-    assert label_imagenet64.PRECISIONS == runtimes.PRECISIONS
-    assert ("auto", *conventions.RANGES) == label_imagenet64.RANGES
+def test_the_program_knows_what_its_flags_offer():
+    assert tuple(conventions.RANGES) == typing.get_args(InputRange)
+    assert tuple(runtimes.PROGRAMS) == tuple(runtime_choice.BATCH_SIZES) == runtimes.RUNTIMES
+    assert tuple(runtimes.TOLERANCE) == runtimes.PRECISIONS
 
 
 @pytest.mark.slow
 def test_the_thousand_real_images(tmp_path, real_data):
-    figures = label_imagenet64.run(
-        label_imagenet64.Config(
-            images=f"archive:{real_data}/imagenet64/thousand_64x64.tar",
-            truth=f"{real_data}/imagenet64/thousand_truth.csv",
-            teacher=(f"{real_data}/teachers/mobilenet_v2_100_224",),
-            cache=str(tmp_path / "cache"),
-            out=str(tmp_path / "labels"),
-        )
-    )
+    values = {
+        "images": f"archive:{real_data}/imagenet64/thousand_64x64.tar",
+        "truth": f"{real_data}/imagenet64/thousand_truth.csv",
+        "teacher": (f"{real_data}/teachers/mobilenet_v2_100_224",),
+        "cache": str(tmp_path / "cache"),
+        "out": str(tmp_path / "labels"),
+    }
+    figures = label_imagenet64.run(from_flat(label_imagenet64.Config, values))
     assert figures["top1"] == pytest.approx(0.514, abs=0.003)
     assert figures["top5"] == pytest.approx(0.774, abs=0.003)
 

@@ -10,9 +10,11 @@ import pytest
 
 from jobs import command, export
 from labeling.labels import export as label_export
+from labeling.labels.span import Span
 from labeling.labels.spec import LabelSpec
-from labeling.labels.store import Labels, LabelStore, create_labels
+from labeling.labels.store import LabelStore, create_labels
 from tests.support.images import store_of
+from tfpipeline.batches import Answers
 from tfpipeline.system.errors import FlagError, UserError
 from tfpipeline.system.files import new_directory
 
@@ -28,14 +30,14 @@ def random_labels(n, views=2, k=K, seed=0):
     tail = 1 - top.sum(-1)
     tail[::3] = 0
     with np.errstate(divide="ignore"):
-        return Labels(top_k.astype(np.uint16), np.log(top).astype(np.float16), np.log(tail).astype(np.float16))
+        return Answers(top_k.astype(np.uint16), np.log(top).astype(np.float16), np.log(tail).astype(np.float16))
 
 
 def make_store(directory, count=COUNT, shard=SHARD, views=VIEWS, k=K):
     spec = LabelSpec("d", "i", "n", count, shard, ({"name": "t", "fingerprint": "f"},), 50, (), k, views)
     store = create_labels(directory, spec)
-    for first, last in store.ranges:
-        store.write_shard(first, last, random_labels(last - first, len(views), k, seed=first))
+    for span in store.spans:
+        store.write_shard(span, random_labels(span.images, len(views), k, seed=span.first))
     return store
 
 
@@ -105,7 +107,7 @@ def test_names_come_from_the_images(tmp_path):
     files = images.description["files"]
     spec = LabelSpec(images.fingerprint, files["images.npy"], files["names.txt"], COUNT, COUNT, (), 50, (), K)
     store = create_labels(tmp_path / "labels", spec)
-    store.write_shard(0, COUNT, random_labels(COUNT, views=1))
+    store.write_shard(Span(0, COUNT), random_labels(COUNT, views=1))
     export.run(config_of(store, "csv", tmp_path / "out", *cache))
     with open(tmp_path / "out" / "labels.csv", newline="", encoding="utf-8") as file:
         assert [row["name"] for row in csv.DictReader(file)] == images.names
@@ -124,7 +126,9 @@ def test_names_come_from_the_images(tmp_path):
 def test_a_damaged_shard_is_named_and_nothing_is_left(tmp_path, store, form):
     shard = sorted(store.directory.glob("labels-*.npz"))[1]
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(UserError, match=f"4 of 11 images have no labels .first: 4.; {shard.name} does not have"):
+    with pytest.raises(
+        UserError, match=f"4 of 11 images have no labels .first: 4.; damaged: {shard.name} does not have"
+    ):
         export.run(config_of(store, form, tmp_path / "out"))
     assert [path.name for path in tmp_path.iterdir()] == ["labels"]
 
@@ -209,12 +213,12 @@ def test_the_command_stopped_by_a_signal_leaves_nothing(tmp_path, store):
     code = (
         "import os, signal, sys\n"
         "from jobs import command, export\n"
-        "from labeling import label_store\n"
-        "read = label_store.LabelStore.read\n"
+        "from labeling.labels import LabelStore\n"
+        "read = LabelStore.read\n"
         "def stopping(self, path):\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    return read(self, path)\n"
-        "label_store.LabelStore.read = stopping\n"
+        "LabelStore.read = stopping\n"
         "command.main(export.Config, export.run, '', sys.argv[1:])\n"
     )
     argv = ["--labels", store.directory, "--to", "csv", "--out", tmp_path / "out"]

@@ -7,18 +7,19 @@ import pytest
 from PIL import Image
 
 from jobs import command, label_quality
-from labeling.labels import opinions as quality_report
 from labeling.labels.opinions import (
     agreement,
-    calibration_error,
     confident_disagreement,
-    fitted_temperature,
-    opinions,
+    fit_temperature,
+    opinions_of,
+    trust,
     worst_classes,
 )
+from labeling.labels.span import Span
 from labeling.labels.spec import LabelSpec
-from labeling.labels.store import Labels, create_labels
+from labeling.labels.store import create_labels
 from tests.support.images import store_of
+from tfpipeline.batches import Answers
 from tfpipeline.system.errors import UserError
 
 CLASSES, K = 12, 4
@@ -30,17 +31,17 @@ def distributions(n=40, classes=CLASSES, seed=0):
 
 
 def labels_of(*views, k=K):
-    """The Labels that (N, classes) probabilities make, one array for each view."""
+    """The Answers that (N, classes) probabilities make, one array for each view."""
     p = np.stack(views, axis=1)
     top_k = np.argsort(-p, axis=-1)[..., :k]
     top = np.take_along_axis(p, top_k, -1)
     with np.errstate(divide="ignore"):
         log_tail = np.log(np.maximum(1 - top.sum(-1), 0) if k < p.shape[-1] else np.zeros(top.shape[:2]))
-        return Labels(top_k.astype(np.uint16), np.log(top).astype(np.float16), log_tail.astype(np.float16))
+        return Answers(top_k.astype(np.uint16), np.log(top).astype(np.float16), log_tail.astype(np.float16))
 
 
 def opinion_of(p, k=K):
-    return opinions(labels_of(p, k=k), p.shape[1], ["made"])[0]
+    return opinions_of(labels_of(p, k=k), p.shape[1], ["made"])[0]
 
 
 def spread(opinion):
@@ -68,7 +69,7 @@ def test_the_temperature_is_the_one_that_predicts_best(k, true_temperature):
     rng = np.random.default_rng(1)
     drawn = np.array([rng.choice(CLASSES, p=row / row.sum()) for row in spread(opinion.at(true_temperature))])
     drawn[::7] = -1
-    found = fitted_temperature(opinion, [drawn])
+    found = fit_temperature(opinion, [drawn])
     assert found == pytest.approx(true_temperature, rel=0.25)
 
     def loss(temperature):
@@ -80,22 +81,17 @@ def test_the_temperature_is_the_one_that_predicts_best(k, true_temperature):
 
 def test_references_worse_than_chance_leave_no_confidence():
     p = distributions()
-    assert fitted_temperature(opinion_of(p, CLASSES), [p.argmin(1)]) == np.inf
+    assert fit_temperature(opinion_of(p, CLASSES), [p.argmin(1)]) == np.inf
 
 
 def test_trust_and_disagreement():
     mine = opinion_of(np.array([[0.9, 0.1, 0.0], [0.6, 0.3, 0.1]]), 3)
     theirs = opinion_of(np.array([[0.1, 0.8, 0.1], [0.5, 0.2, 0.3]]), 3)
-    np.testing.assert_allclose(quality_report.trust(mine, [theirs]), [0.5, 0.55], rtol=1e-3)
-    np.testing.assert_allclose(quality_report.trust(mine, []), [0.9, 0.6], rtol=1e-3)
+    np.testing.assert_allclose(trust(mine, [theirs]), [0.5, 0.55], rtol=1e-3)
+    np.testing.assert_allclose(trust(mine, []), [0.9, 0.6], rtol=1e-3)
     np.testing.assert_allclose(confident_disagreement(mine, [theirs]), [0.72, 0], rtol=1e-3)
     assert agreement(mine, [theirs]) == 0.5
     assert agreement(mine, []) is None
-
-
-def test_calibration_error_by_hand():
-    confidence, right = np.array([0.95, 0.95, 0.15, 1.0]), np.array([True, False, False, True])
-    assert calibration_error(confidence, right) == pytest.approx((abs(2 - 2.9) + abs(0 - 0.15)) / 4)
 
 
 def test_the_worst_classes_and_all_others():
@@ -118,7 +114,7 @@ def make_labels(directory, images, *views, names=("identity",)):
     spec = LabelSpec(
         images.fingerprint, files["images.npy"], files["names.txt"], 40, 40, (teacher,), views[0].shape[1], (), K, names
     )
-    create_labels(directory, spec).write_shard(0, 40, labels_of(*views))
+    create_labels(directory, spec).write_shard(Span(0, 40), labels_of(*views))
     return directory
 
 
@@ -186,7 +182,7 @@ def test_the_temperature_follows_other_teachers_rather_than_views(tmp_path, imag
     against = make_labels(tmp_path / "b", images, theirs)
     found = run(images, labels, tmp_path / "out", "--against", against)["temperature"]
     assert own < 0.1 < found
-    assert found == fitted_temperature(opinion_of(p), [theirs.argmax(1)])
+    assert found == fit_temperature(opinion_of(p), [theirs.argmax(1)])
 
 
 def test_labels_over_other_classes_are_refused(tmp_path, images):

@@ -9,9 +9,11 @@ import types
 import numpy as np
 import pytest
 
+from labeling.labels.span import Span, images_in
 from labeling.labels.spec import LabelSpec
-from labeling.labels.store import Labels, check_mixes, create_labels, open_labels
+from labeling.labels.store import check_mixes, create_labels, open_labels
 from tests.support.repository import ROOT
+from tfpipeline.batches import Answers
 from tfpipeline.system.errors import UserError
 
 SPEC = LabelSpec(
@@ -27,15 +29,15 @@ SPEC = LabelSpec(
 )
 
 
-def labels_of(first, last, seed=0):
-    """Labels that differ for each image: random distributions over the classes, the largest of them kept."""
-    rng = np.random.default_rng([seed, first])
-    p = rng.dirichlet(np.ones(SPEC.classes), (last - first, 1))
+def answers_to(span, seed=0):
+    """Answers that differ for each image: random distributions over the classes, the largest of them kept."""
+    rng = np.random.default_rng([seed, span.first])
+    p = rng.dirichlet(np.ones(SPEC.classes), (span.images, 1))
     order = np.argsort(-p)
     ranked = np.take_along_axis(p, order, -1)
     k = SPEC.top_k
     log_tail = np.log(ranked[..., k:].sum(-1))
-    return Labels(
+    return Answers(
         order[..., :k].astype(np.uint16), np.log(ranked[..., :k]).astype(np.float16), log_tail.astype(np.float16)
     )
 
@@ -44,8 +46,8 @@ def labels_of(first, last, seed=0):
 def store(tmp_path):
     """A whole store of ten images in three shards."""
     whole = create_labels(tmp_path / "labels", SPEC)
-    for first, last in reversed(whole.ranges):
-        whole.write_shard(first, last, labels_of(first, last))
+    for span in reversed(whole.spans):
+        whole.write_shard(span, answers_to(span))
     return whole
 
 
@@ -54,35 +56,33 @@ def only_shard(store, first):
     return path
 
 
-def equal(labels, others):
-    return all(
-        np.array_equal(getattr(labels, field.name), getattr(others, field.name)) for field in dataclasses.fields(Labels)
-    )
+def equal(answers, others):
+    return all(np.array_equal(array, others.arrays()[name]) for name, array in answers.arrays().items())
 
 
 def test_all_labels_come_back_in_the_order_of_the_images(store):
     read = open_labels(store.directory).read_all()
-    for first, last in SPEC_RANGES:
-        part = Labels(read.top_k[first:last], read.log_probs[first:last], read.log_tail[first:last])
-        assert equal(part, labels_of(first, last))
+    for span in SPANS:
+        assert equal(read[span.first : span.last], answers_to(span))
     assert len(read) == SPEC.count
 
 
-SPEC_RANGES = [(0, 4), (4, 8), (8, 10)]
+SPANS = [Span(0, 4), Span(4, 8), Span(8, 10)]
 
 
 def test_the_same_labels_are_the_same_bytes_under_the_same_name(tmp_path, store):
     again = create_labels(tmp_path / "again", SPEC)
-    for first, last in SPEC_RANGES:
-        again.write_shard(first, last, labels_of(first, last))
+    for span in SPANS:
+        again.write_shard(span, answers_to(span))
     contents = [{path.name: path.read_bytes() for path in s.directory.iterdir()} for s in (store, again)]
     assert contents[0] == contents[1]
     assert re.fullmatch(r"labels-00000008-00000010-[0-9a-f]{16}\.npz", only_shard(store, 8).name)
 
 
-def test_missing_ranges(store):
+def test_missing_spans(store):
+    assert (store.spans, images_in(store.spans)) == (SPANS, SPEC.count)
     only_shard(store, 4).unlink()
-    assert store.missing_ranges() == [(4, 8)]
+    assert store.missing_spans() == [(4, 8)]
     with pytest.raises(UserError, match=r"4 of 10 images have no labels \(first: 4\).*again to complete"):
         store.read_all()
 
@@ -93,7 +93,7 @@ def test_a_flipped_bit_anywhere_is_found_and_named(store, part):
     content = bytearray(path.read_bytes())
     content[len(content) * part // 8] ^= 1 << part
     path.write_bytes(content)
-    assert store.missing_ranges() == [(4, 8)]
+    assert store.missing_spans() == [(4, 8)]
     with pytest.raises(UserError, match=f"{path.name} does not have the content"):
         store.read_all()
 
@@ -102,30 +102,30 @@ def test_a_flipped_bit_anywhere_is_found_and_named(store, part):
 def test_a_cut_shard_is_found(store, cut):
     path = only_shard(store, 0)
     path.write_bytes(path.read_bytes()[:cut])
-    assert store.missing_ranges() == [(0, 4)]
+    assert store.missing_spans() == [(0, 4)]
 
 
 def test_a_shard_renamed_to_another_range_is_found(store):
     path = only_shard(store, 0)
     only_shard(store, 4).unlink()
     path.rename(path.with_name(path.name.replace("00000000-00000004", "00000004-00000008")))
-    assert store.missing_ranges() == [(0, 4), (4, 8)]
+    assert store.missing_spans() == [(0, 4), (4, 8)]
     assert list(store.shards()[1].values()) == ["holds the images 0 to 4, not those that its name says"]
 
 
 def test_a_shard_of_another_store_is_found(tmp_path, store):
     other = create_labels(tmp_path / "other", dataclasses.replace(SPEC, images_sha256="3" * 64))
-    other.write_shard(0, 4, labels_of(0, 4, seed=1))
+    other.write_shard(Span(0, 4), answers_to(Span(0, 4), seed=1))
     stranger = only_shard(other, 0)
     only_shard(store, 0).unlink()
     stranger.rename(store.directory / stranger.name)
-    assert store.missing_ranges() == [(0, 4)]
+    assert store.missing_spans() == [(0, 4)]
     assert list(store.shards()[1].values()) == ["belongs to a store with another spec.json"]
 
 
 def test_two_shards_of_a_range_count_once(store):
-    store.write_shard(4, 8, labels_of(4, 8, seed=1))
-    assert store.missing_ranges() == []
+    store.write_shard(Span(4, 8), answers_to(Span(4, 8), seed=1))
+    assert store.missing_spans() == []
     read = store.read_all()
     assert len(read) == SPEC.count
     chosen = store.read(sorted(store.directory.glob("labels-00000004-*.npz"))[0])
@@ -135,32 +135,36 @@ def test_two_shards_of_a_range_count_once(store):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"top_k": labels_of(0, 4).top_k.astype(np.int32)}, "top_k is int32"),
+        ({"top_k": answers_to(Span(0, 4)).top_k.astype(np.int32)}, "top_k is int32"),
         ({"top_k": np.full((4, 1, 3), 7, np.uint16)}, "has class 7; there are 7"),
         ({"log_probs": np.full((4, 1, 3), np.nan, np.float16)}, "no numbers"),
         ({"log_tail": np.zeros((4, 2), np.float16)}, "log_tail is float16"),
         ({"log_tail": np.zeros((4, 1), np.float16)}, "probabilities that sum to 1"),
-        ({"log_probs": labels_of(0, 4).log_probs[..., ::-1]}, "not in the order of their probability"),
+        ({"log_probs": answers_to(Span(0, 4)).log_probs[..., ::-1]}, "not in the order of their probability"),
         ({"top_k": np.ones((4, 1, 3), np.uint16)}, "a class twice"),
     ],
 )
 def test_labels_that_are_none_are_not_written(store, change, message):
     with pytest.raises(ValueError, match=message):
-        store.write_shard(0, 4, dataclasses.replace(labels_of(0, 4), **change))
-    with pytest.raises(ValueError, match="not a range of the grid"):
-        store.write_shard(0, 5, labels_of(0, 5))
+        store.write_shard(Span(0, 4), dataclasses.replace(answers_to(Span(0, 4)), **change))
+
+
+@pytest.mark.parametrize("span", [(0, 5), (1, 4), (8, 12), (12, 10), (10, 10), (-4, 0)])
+def test_answers_to_other_spans_are_not_written(store, span):
+    with pytest.raises(ValueError, match="not a range of the grid of 10 images in shards of 4"):
+        store.write_shard(Span(*span), answers_to(Span(0, 4)))
 
 
 def test_an_answer_over_all_classes_has_no_tail(tmp_path):
     spec = dataclasses.replace(SPEC, top_k=7)
     full = create_labels(tmp_path / "full", spec)
-    labels = Labels(
+    answers = Answers(
         np.tile(np.arange(7, dtype=np.uint16), (4, 1, 1)),
         np.full((4, 1, 7), np.log(1 / 7), np.float16),
         np.full((4, 1), -np.inf, np.float16),
     )
-    full.write_shard(0, 4, labels)
-    assert full.missing_ranges() == [(4, 8), (8, 10)]
+    full.write_shard(Span(0, 4), answers)
+    assert full.missing_spans() == [(4, 8), (8, 10)]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +188,7 @@ def test_another_truth_or_path_is_no_other_spec(store):
     renamed = ({**SPEC.teachers[0], "name": "elsewhere"},)
     same = create_labels(store.directory, dataclasses.replace(SPEC, dataset="e" * 64, teachers=renamed))
     assert same.spec == SPEC
-    assert same.missing_ranges() == []
+    assert same.missing_spans() == []
 
 
 def test_a_directory_with_other_things_is_left_alone(tmp_path):

@@ -120,8 +120,8 @@ def test_a_mixed_precision_network_is_exported_in_float32(tmp_path):
 
 
 def test_the_images_are_the_runs_own_or_those_that_are_named(tmp_path, run_directory):
-    flags = export.image_flags_of_run(config_of(run_directory, "litert", tmp_path / "out"))
-    assert (flags.images, flags.limit, flags.split, flags.quiet) == ("shapes", IMAGES, "train", True)
+    flags = export.image_flags_of_run(str(run_directory), cache="elsewhere")
+    assert (flags.images, flags.limit, flags.split, flags.cache) == ("shapes", IMAGES, "train", "elsewhere")
     given = ("--images", "shapes", "--split", "valid", "--limit", 9, "--check", 4, "--cache", tmp_path / "cache")
     assert export.run(config_of(run_directory, "litert", tmp_path / "a", *given))["images_checked"] == 3
 

@@ -30,9 +30,8 @@ def labels(directory, **changes):
     number = np.arange(len(spec.views))
     first_probs = 0.5 + number / 8
     for span in stored.spans:
-        first, last = span
-        n = last - first
-        top = (np.arange(first, last)[:, None] + number) % K
+        n = span.images
+        top = (np.arange(span.first, span.last)[:, None] + number) % K
         probs = np.stack([first_probs, (1 - first_probs) / 2], -1)
         stored.write_shard(
             span,

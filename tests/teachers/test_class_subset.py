@@ -21,7 +21,7 @@ from tests.support.tiny_teachers import log_softmax, mean_color_logits, pictures
 from tfpipeline.images.npz_source import resized_order
 from tfpipeline.system.console import SILENT
 from tfpipeline.system.errors import FlagError, UserError
-from tfpipeline.system.flags import from_flat
+from tfpipeline.system.flags import change, from_flat
 
 WNIDS = sorted(resized_order())
 
@@ -220,7 +220,7 @@ def test_teachers_that_count_otherwise_do_not_answer_together(tmp_path):
     with pytest.raises(FlagError, match=r"in other orders, cannot answer together \(a 3, b 3\)"):
         label_imagenet64.run(config)
     (tmp_path / "both.txt").write_text("y\nz\n")
-    label_imagenet64.run(dataclasses.replace(config, classes=str(tmp_path / "both.txt")))
+    label_imagenet64.run(change(config, classes=str(tmp_path / "both.txt")))
     assert open_labels(tmp_path / "labels").spec.class_names == ("y", "z")
 
 

@@ -49,8 +49,8 @@ def saved(model, path):
 def test_the_range_is_read_off_the_first_batch_normalization(tmp_path, range):
     model = normalizing_classifier(keras, range)
     teacher = load_teacher(saved(model, tmp_path / "mine.keras"))
-    assert teacher.feeding.range == range
-    assert teacher.feeding.output == "probabilities"
+    assert teacher.conventions.range == range
+    assert teacher.conventions.output == "probabilities"
     images = tf.cast(pictures(), tf.float32)
     expected = np.log(model(conventions.to_range(images, range), training=False))
     np.testing.assert_allclose(teacher.log_probs(images), expected, atol=1e-4)
@@ -60,7 +60,7 @@ def test_the_range_is_read_off_the_first_batch_normalization(tmp_path, range):
 def test_legacy_h5_is_read_by_the_keras_that_wrote_it(tmp_path):
     model = normalizing_classifier(tf_keras, "0..255")
     teacher = load_teacher(saved(model, tmp_path / "mine.h5"))
-    assert teacher.feeding.range == "0..255"
+    assert teacher.conventions.range == "0..255"
     assert isinstance(teacher.network.owner, tf_keras.Model)
     images = tf.cast(pictures(), tf.float32)
     np.testing.assert_allclose(teacher.log_probs(images), np.log(model(images, training=False)), atol=1e-4)
@@ -69,20 +69,20 @@ def test_legacy_h5_is_read_by_the_keras_that_wrote_it(tmp_path):
 def test_a_model_that_rescales_inside_is_fed_0_to_255(tmp_path):
     model = plain_classifier([keras.layers.Rescaling(1 / 127.5, offset=-1)])
     teacher = load_teacher(saved(model, tmp_path / "mine.keras"))
-    assert teacher.feeding.range == "0..255"
+    assert teacher.conventions.range == "0..255"
     assert "its layer rescaling" in teacher.note
 
 
 def test_a_name_of_keras_applications_tells_the_range(tmp_path):
     teacher = load_teacher(saved(plain_classifier([], name="vgg16"), tmp_path / "x.keras"))
-    assert teacher.feeding.range == "caffe"
+    assert teacher.conventions.range == "caffe"
 
 
 def test_a_range_that_nothing_tells_must_be_told(tmp_path):
     path = saved(plain_classifier([]), tmp_path / "mine.keras")
     with pytest.raises(FlagError, match=r"nothing in the model tells; give --teacher-range, one of 0\.\.1"):
         load_teacher(path)
-    assert load_teacher(path, range="torch").feeding.range == "torch"
+    assert load_teacher(path, range="torch").conventions.range == "torch"
 
 
 @pytest.mark.parametrize(("mode", "range"), [("tf", "tf"), ("caffe", "caffe"), ("torch", "torch")])
@@ -112,7 +112,7 @@ def test_keras_applications_by_name(monkeypatch, name, model_name, range):
     stand_in = normalizing_classifier(keras, "0..255", name=model_name)
     monkeypatch.setattr(keras.applications, name, lambda weights: {"imagenet": stand_in}[weights])
     teacher = load_teacher(f"keras:{name}")
-    assert (teacher.feeding.range, teacher.name) == (range, f"keras:{name}")
+    assert (teacher.conventions.range, teacher.name) == (range, f"keras:{name}")
     images = pictures().astype(np.float32)
     expected = np.log(np.maximum(stand_in(preprocess(images.copy()), training=False), 1e-38))
     np.testing.assert_allclose(teacher.log_probs(tf.constant(images)), expected, atol=1e-3)
@@ -131,7 +131,7 @@ RESCALING["convnext"] = "ConvNeXtTiny"
 def test_keras_applications_that_rescale_inside(monkeypatch, name):
     model = getattr(keras.applications, name)(weights=None, input_shape=(32, 32, 3), classes=3)
     monkeypatch.setattr(keras.applications, name, lambda weights: model)
-    assert load_teacher(f"keras:{name}").feeding.range == "0..255"
+    assert load_teacher(f"keras:{name}").conventions.range == "0..255"
 
 
 @pytest.mark.parametrize("name", [name for name in dir(keras.applications) if name[0].isupper()])
@@ -142,7 +142,7 @@ def test_every_keras_application_is_fed_as_its_preprocess_input_does(monkeypatch
     monkeypatch.setattr(keras.applications, name, lambda weights: stand_in)
     images = pictures().astype(np.float32)
     expected = getattr(keras.applications, family).preprocess_input(images.copy())
-    found = conventions.to_range(tf.constant(images), load_teacher(f"keras:{name}").feeding.range)
+    found = conventions.to_range(tf.constant(images), load_teacher(f"keras:{name}").conventions.range)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -183,4 +183,4 @@ def test_code_inside_a_file_is_not_run(tmp_path):
 )
 def test_real_teachers_need_no_flags(real_data, file, range, classes, output):
     teacher = load_teacher(str(real_data / "teachers" / file))
-    assert (teacher.feeding.range, teacher.classes, teacher.feeding.output) == (range, classes, output)
+    assert (teacher.conventions.range, teacher.classes, teacher.conventions.output) == (range, classes, output)

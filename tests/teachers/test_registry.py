@@ -27,7 +27,7 @@ def test_a_short_name_is_fetched_fed_and_read_as_its_page_says(tmp_path, monkeyp
         teacher = load_teacher(f"hub:{name}")
         by_handle = load_teacher(known.handle)
     assert (teacher.name, teacher.size, teacher.classes) == (name, known.size, 1000)
-    assert teacher.feeding == conventions.Feeding(known.size, "0..1", "logits", 1001, background=True)
+    assert teacher.conventions == conventions.Conventions(known.size, "0..1", "logits", 1001, background=True)
     assert (by_handle.name, by_handle.fingerprint) == (name, teacher.fingerprint)
 
 
@@ -71,7 +71,7 @@ def test_an_unknown_short_name_lists_the_known_ones():
 @pytest.mark.parametrize("known", registry.CLASSIFIERS.values(), ids=registry.CLASSIFIERS)
 def test_every_entry_is_known_by_each_of_its_handles(known):
     specs = [f"hub:{known.name}", known.handle, *([f"kaggle:{known.kaggle}"] if known.kaggle else [])]
-    assert [registry.published(spec) for spec in specs] == [known] * len(specs)
+    assert [registry.find_classifier(spec) for spec in specs] == [known] * len(specs)
     assert {registry.name_of(spec) for spec in specs} == {known.name}
     assert {registry.size_of(spec) for spec in specs} == {known.size}
     assert known.kaggle is None or known.kaggle.count("/") == 4

@@ -37,14 +37,14 @@ def test_hub_convention_is_called_without_training_and_fed_0_to_1(hub_module):
 def test_background_of_1001_is_dropped(tmp_path, softmax):
     teacher = load_teacher(str(save_hub_module(tmp_path / "m", classes=1001, softmax=softmax)))
     assert teacher.classes == 1000
-    assert teacher.feeding.output == ("probabilities" if softmax else "logits")
+    assert teacher.conventions.output == ("probabilities" if softmax else "logits")
     assert "output 0 (background) dropped" in teacher.note
     check(teacher, log_softmax(unit_logits(1001)[:, 1:]))
 
 
 def test_1000_logits_are_all_classes(tmp_path):
     teacher = load_teacher(str(save_hub_module(tmp_path / "m", classes=1000)))
-    assert not teacher.feeding.background
+    assert not teacher.conventions.background
     check(teacher, log_softmax(unit_logits(1000)))
 
 
@@ -70,7 +70,7 @@ def test_a_person_may_know_better(hub_module):
     assert "range tf (as told)" in teacher.note
 
 
-def test_fingerprint_is_of_weights_and_feeding(tmp_path, hub_module):
+def test_fingerprint_is_of_weights_and_conventions(tmp_path, hub_module):
     fingerprint = load_teacher(str(hub_module)).fingerprint
     assert load_teacher(str(hub_module)).fingerprint == fingerprint
     assert load_teacher(str(hub_module), range="tf").fingerprint != fingerprint

@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from labeling.enlarging.expert import Expert
-from labeling.teachers import conventions as feeding
+from labeling.teachers.conventions import RANGES, Conventions
 from labeling.teachers.teacher import Network, Teacher, load_teacher
 from labeling.work import gate
 from tests.support.tiny_teachers import pictures
@@ -30,7 +30,7 @@ def network_of(call):
 
 
 def expert_of(call, outputs=12, background=False, range="0..1"):
-    conventions = feeding.Feeding(32, range, "logits", outputs, background)
+    conventions = Conventions(32, range, "logits", outputs, background)
     return Expert(Teacher("t", "t", network_of(call), conventions, None, "note"), "bilinear")
 
 
@@ -41,7 +41,7 @@ def colors(fed):
     return (tf.clip_by_value(tf.reduce_mean(fed, (1, 2)), 0.0, 1.0) - 0.45) @ directions * tf.exp(-2.0 * beyond)
 
 
-def test_a_right_feeding_passes(images):
+def test_a_teacher_that_is_fed_right_passes(images):
     assert "in no other range more" in gate.check(expert_of(colors), images, None, 12, 32)
 
 
@@ -129,7 +129,7 @@ def thousand(real_data):
 def test_real_teachers(thousand, real_data, monkeypatch, file, right):
     images, truth = thousand
     teacher = load_teacher(str(real_data / "teachers" / file))
-    assert teacher.feeding.range == right
+    assert teacher.conventions.range == right
     answers = gate.answers_by_range(Expert(teacher, "bilinear"), images[gate.sample_of(len(images))], 32)
     monkeypatch.setattr(gate, "answers_by_range", lambda *_: dict(answers))  # The same for all of the checks.
     assert np.mean(answers[right].argmax(1) == truth[gate.sample_of(len(images))]) > 0.4
@@ -137,10 +137,10 @@ def test_real_teachers(thousand, real_data, monkeypatch, file, right):
     for shift in (-1, 1):
         with pytest.raises(UserError, match=re.escape(f"when counted {-shift:+d}: its classes are shifted")):
             gate.check(Expert(teacher, "bilinear"), images, truth + shift, 1000, 32)
-    for name in set(feeding.RANGES) - {right}:
-        wrong = dataclasses.replace(teacher, feeding=dataclasses.replace(teacher.feeding, range=name))
+    for name in set(RANGES) - {right}:
+        wrong = dataclasses.replace(teacher, conventions=dataclasses.replace(teacher.conventions, range=name))
         with pytest.raises(UserError, match=f"--teacher-range {right}|leave --teacher-range out"):
             gate.check(Expert(wrong, "bilinear"), images, None, 1000, 32)
-    kept = dataclasses.replace(teacher.feeding, background=not teacher.feeding.background)
+    kept = dataclasses.replace(teacher.conventions, background=not teacher.conventions.background)
     with pytest.raises(UserError, match="off by one"):
-        gate.check(Expert(dataclasses.replace(teacher, feeding=kept), "bilinear"), images, None, 0, 32)
+        gate.check(Expert(dataclasses.replace(teacher, conventions=kept), "bilinear"), images, None, 0, 32)

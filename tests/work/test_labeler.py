@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from labeling.enlarging import views
-from labeling.enlarging.expert import Expert
+from labeling.enlarging.expert import Expert, most_probable
 from labeling.labels import quality
-from labeling.labels.store import Labels, create_labels
+from labeling.labels.store import create_labels
 from labeling.teachers.teacher import load_teacher
 from labeling.work import labeler
-from labeling.work.answerer import Answerer, largest
+from labeling.work.answerer import Answerer
+from labeling.work.runtimes import Way
 from tests.support.disk import contents
 from tests.support.tiny_teachers import log_softmax, mean_color_logits, save_hub_module
+from tfpipeline.batches import Answers
+from tfpipeline.images import parse_joined
 from tfpipeline.system.errors import Stopped
 from tfpipeline.system.signals import StopRequest
 
@@ -40,12 +42,12 @@ def spec_of(images, experts, views=("identity",), k=4):
 
 def label_all(images, experts, directory, answer, stop=None, views=("identity",), k=4):
     store = create_labels(directory, spec_of(images, experts, views, k))
-    labeler.label(images, store, answer, BATCH, stop or StopRequest())
+    labeler.label(images, store, answer, labeler.Calls(BATCH), stop or StopRequest())
     return store
 
 
 def answerer(images, experts, views=("identity",), k=4):
-    return Answerer(experts, views, k, images.shape[1:], BATCH)
+    return Answerer(experts, list(map(parse_joined, views)), k, images.shape[1:], Way("tensorflow", BATCH))
 
 
 def test_labels_are_the_largest_log_probs(tmp_path, teacher, images):
@@ -69,8 +71,8 @@ def test_all_classes_leave_no_tail(tmp_path, teacher, images):
 
 def test_a_tail_far_below_one_keeps_its_digits():
     logits = tf.constant([[0.0, -30.0, -31.0, -32.0]])
-    _, _, log_tail = largest(tf.nn.log_softmax(logits).numpy(), 2)
-    np.testing.assert_allclose(log_tail, [np.log(np.exp(-31.0) + np.exp(-32.0))], rtol=1e-6)
+    found = most_probable(tf.nn.log_softmax(logits).numpy(), 2)
+    np.testing.assert_allclose(found.log_tail, [np.log(np.exp(-31.0) + np.exp(-32.0))], rtol=1e-6)
 
 
 @pytest.mark.parametrize("calls", range(8))
@@ -102,7 +104,7 @@ def test_a_stop_is_heard_when_a_shard_is_saved(tmp_path, teacher, images):
     with pytest.raises(Stopped, match="stopped by SIGTERM; the finished shards are saved; run the same"):
         label_all(images, experts, tmp_path / "labels", then_stop, stop)
     store = create_labels(tmp_path / "labels", spec_of(images, experts))
-    assert store.missing_ranges() == [(8, 16), (16, 22)]
+    assert store.missing_spans() == [(8, 16), (16, 22)]
 
 
 def test_batches_end_with_their_shard(tmp_path, teacher, images):
@@ -127,16 +129,16 @@ def test_a_full_disk_is_told_and_nothing_torn_stays(tmp_path, teacher, images, m
     store = create_labels(tmp_path / "labels", spec_of(images, experts))
     monkeypatch.setattr("tfpipeline.system.files.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        labeler.label(images, store, answerer(images, experts), BATCH, StopRequest())
+        labeler.label(images, store, answerer(images, experts), labeler.Calls(BATCH), StopRequest())
     assert [path.name for path in store.directory.iterdir()] == ["spec.json"]
 
 
 def test_figures_against_loops():
-    top_k = np.array([[[2, 0]], [[1, 2]], [[1, 0]]], np.uint16)
-    log_probs = np.log([[[0.5, 0.25]], [[0.75, 0.25]], [[0.5, 0.5]]]).astype(np.float16)
+    top_k = np.array([[2, 0], [1, 2], [1, 0]], np.uint16)
+    log_probs = np.log([[0.5, 0.25], [0.75, 0.25], [0.5, 0.5]]).astype(np.float16)
     with np.errstate(divide="ignore"):
-        log_tail = np.log([[0.25], [0.0], [0.0]]).astype(np.float16)
-    figures = quality.figures(Labels(top_k, log_probs, log_tail), np.array([0, 1, -1], np.int32))
+        log_tail = np.log([0.25, 0.0, 0.0]).astype(np.float16)
+    figures = quality.figures(Answers(top_k, log_probs, log_tail), np.array([0, 1, -1], np.int32))
     assert (figures["top1"], figures["top5"]) == (0.5, 1.0)
     assert figures["classes_answered"] == 2
     entropies = [0.5 * np.log(2) + 2 * 0.25 * np.log(4), 0.75 * np.log(4 / 3) + 0.25 * np.log(4), np.log(2)]
@@ -168,8 +170,7 @@ def test_truth_is_counted_as_the_teacher_counts():
 
 
 def test_the_mirror_image_is_answered_too(tmp_path, teacher, images):
-    """A teacher of mean colors answers a mirror image alike; a picture's left and right are swapped for it."""
-    np.testing.assert_array_equal(views.look(tf.constant(images), "flip"), images[:, :, ::-1])
+    """A teacher of mean colors answers a mirror image alike."""
     experts, names = [Expert(teacher, "bilinear")], ("identity", "identity+flip")
     both = label_all(images, experts, tmp_path / "both", answerer(images, experts, names), views=names).read_all()
     np.testing.assert_allclose(both.log_probs[:, 0], both.log_probs[:, 1], atol=2e-3)

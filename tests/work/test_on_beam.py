@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-import labeling
+import labeling.work
 from jobs import command, label_imagenet64
 from labeling.labels.store import LabelStore
 from tests.support.disk import contents
@@ -83,10 +83,10 @@ def test_a_bundle_that_is_done_thrice_does_no_harm(tmp_path, place, local):
 def test_a_bundle_fails_and_the_same_command_goes_on(tmp_path, place, local, monkeypatch, shards):
     out, write_shard, left = tmp_path / "labels", LabelStore.write_shard, iter(range(shards))
 
-    def fails(self, first, last, labels):
+    def fails(self, span, answers):
         if next(left, None) is None:
             raise OSError(28, "No space left on device")
-        return write_shard(self, first, last, labels)
+        return write_shard(self, span, answers)
 
     with monkeypatch.context() as patch, pytest.raises(UserError) as error:
         patch.setattr(LabelStore, "write_shard", fails)
@@ -103,8 +103,8 @@ def test_a_bundle_fails_and_the_same_command_goes_on(tmp_path, place, local, mon
 def test_a_signal_is_heard_between_shards(tmp_path, place, local, monkeypatch):
     out, write_shard = tmp_path / "labels", LabelStore.write_shard
 
-    def signals(self, first, last, labels):
-        path = write_shard(self, first, last, labels)
+    def signals(self, span, answers):
+        path = write_shard(self, span, answers)
         os.kill(os.getpid(), signal.SIGTERM)
         while list(out.glob(".beam.*")):
             os.sched_yield()
@@ -226,7 +226,7 @@ def test_the_options_in_the_document_are_options_of_beam():
     runners = set()
     for line in lines:
         config = command.parse(label_imagenet64.Config, line, "label", "")
-        runners.add(options_of(config.beam_option).get_all_options()["runner"])
+        runners.add(options_of(config.work.beam_option).get_all_options()["runner"])
     assert runners == {None, "FlinkRunner", "PortableRunner", "DataflowRunner"}
 
 
@@ -238,7 +238,7 @@ def test_an_option_of_beam_is_for_beam(tmp_path, place):
 def test_without_apache_beam_a_line_says_so(tmp_path, place, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     monkeypatch.delitem(sys.modules, "labeling.work.on_beam", raising=False)
-    monkeypatch.delattr(labeling, "on_beam", raising=False)
+    monkeypatch.delattr(labeling.work, "on_beam", raising=False)
     with pytest.raises(
         UserError, match=r"^--runner beam needs apache-beam \(.*\): pip install 'apache-beam>=2.77,<3'$"
     ):

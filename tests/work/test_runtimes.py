@@ -16,10 +16,12 @@ from labeling.labels.store import create_labels, open_labels
 from labeling.teachers.teacher import load_teacher
 from labeling.work import runtime_choice, runtimes
 from labeling.work.answerer import Answerer
+from labeling.work.runtimes import Way
 from tests.support.disk import contents
 from tests.support.images import store_of
 from tests.support.processes import Child
 from tests.support.tiny_teachers import save_hub_module
+from tfpipeline.images import IDENTITY, parse_joined
 from tfpipeline.system.errors import UserError
 
 IMAGES = 300  # more than are too few to measure on
@@ -69,7 +71,7 @@ def measured(monkeypatch):
     rates, asked = {}, []
 
     def images_per_second(answer, _images):
-        way = answer.runtime, answer.batch_size
+        way = answer.way.runtime, answer.way.batch_size
         asked.append(way)
         return rates.get(way, 100.0)
 
@@ -128,7 +130,7 @@ def test_batches_that_do_not_fit_into_memory_are_not_tried(place, tmp_path, meas
 
 def test_the_largest_tensor_is_counted_per_image(place):
     teacher = load_teacher(str(place / "teacher"))
-    answer = Answerer([Expert(teacher, "bilinear")], ("identity",), 5, (32, 32, 3), 7)
+    answer = Answerer([Expert(teacher, "bilinear")], [(IDENTITY,)], 5, (32, 32, 3), Way("tensorflow", 7))
     assert answer.largest_tensor_bytes() == 64 * 64 * 3 * 4
 
 
@@ -196,8 +198,7 @@ def test_stores_from_before_there_were_runtimes_open_with_their_shards(place, tm
     assert (spec.runtime, spec.batch_size) == ("tensorflow", None)
     assert json.loads(spec.to_json()) == fields
     before = create_labels(tmp_path / "before", spec)
-    first, last = before.ranges[0]
-    before.write_shard(first, last, labeled.read(min((tmp_path / "labels").glob("labels-*.npz"))))
+    before.write_shard(before.spans[0], labeled.read(min((tmp_path / "labels").glob("labels-*.npz"))))
     label_imagenet64.run(config_of(place, tmp_path / "before"))
     np.testing.assert_array_equal(open_labels(tmp_path / "before").read_all().top_k, labeled.read_all().top_k)
 
@@ -237,13 +238,13 @@ def teacher(request, tmp_path_factory):
 @pytest.mark.parametrize("method", interpolation.METHODS)
 def test_openvino_answers_as_tensorflow_does(teacher, method):
     images = np.random.default_rng(0).integers(0, 256, (5, 12, 10, 3), dtype=np.uint8)
-    views = ("identity+flip", "crop:1:0:9")
-    expected = Answerer([Expert(teacher, method)], views, 4, images.shape[1:], 5)
+    views = [parse_joined(name) for name in ("identity+flip", "crop:1:0:9")]
+    expected = Answerer([Expert(teacher, method)], views, 4, images.shape[1:], Way("tensorflow", 5))
     log_p = expected.log_probs(images)
     for size in (5, 2):
-        found = expected.by("openvino", size)
+        found = expected.by(Way("openvino", size))
         np.testing.assert_allclose(found.log_probs(images), log_p, atol=1e-4)
-    rounded = expected.by("openvino", 5, "bfloat16").log_probs(images)
+    rounded = expected.by(Way("openvino", 5, "bfloat16")).log_probs(images)
     assert np.mean(0.5 * np.abs(np.exp(rounded) - np.exp(log_p)).sum(-1)) < runtimes.TOLERANCE["bfloat16"]
 
 
@@ -281,8 +282,8 @@ def test_the_real_teachers_answer_alike(real_data):
     images = store_of(f"archive:{real_data}/imagenet64/thousand_64x64.tar", limit=48).images
     for name in ("mobilenet_v2_100_224", "mobilenet_v1_0.75_224.keras"):
         expert = Expert(load_teacher(str(real_data / "teachers" / name)), "bilinear")
-        expected = Answerer([expert], ("identity",), 32, images.shape[1:], 48)
-        found, log_p = expected.by("openvino", 16).log_probs(images), expected.log_probs(images)
+        expected = Answerer([expert], [(IDENTITY,)], 32, images.shape[1:], Way("tensorflow", 48))
+        found, log_p = expected.by(Way("openvino", 16)).log_probs(images), expected.log_probs(images)
         np.testing.assert_allclose(np.exp(found), np.exp(log_p), atol=1e-4)
         np.testing.assert_array_equal(found.argmax(-1), log_p.argmax(-1))
 
@@ -303,7 +304,7 @@ def test_the_stem_and_the_rest_make_the_network(tmp_path):
     y = keras.layers.Flatten()(keras.layers.Conv2D(6, 3, strides=2)(keras.layers.Add()([x, y])))
     keras.Model(inputs, keras.layers.Dense(5)(y)).save(tmp_path / "teacher.keras")
     expert = Expert(load_teacher(str(tmp_path / "teacher.keras"), range="0..1"), "bicubic")
-    answer = Answerer([expert], ("identity+flip",), 5, (8, 8, 3), 3)
+    answer = Answerer([expert], [parse_joined("identity+flip")], 5, (8, 8, 3), Way("tensorflow", 3))
     model = runtimes._read(answer._frozen).clone()
     model.reshape({0: [3, 8, 8, 3]})
     stem, rest = openvino_stem.split(model)
