@@ -13,7 +13,9 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.support.repository import ROOT
+
+pytestmark = pytest.mark.slow
 PACKAGES = ("tfpipeline", "labeling", "models", "jobs")
 
 
