@@ -6,6 +6,7 @@ import difflib
 import inspect
 import io
 import json
+import math
 import os
 import pathlib
 import re
@@ -27,6 +28,7 @@ _STYLE = (
 _REGISTRY = tyro.constructors.ConstructorRegistry()
 _FRAME = re.compile(r"^[╭╰│─ ]+|[╮╯│─ ]+$")
 _HELP = "For full helptext"
+_DEBUG = "--debug"
 
 
 @_REGISTRY.struct_rule
@@ -63,7 +65,8 @@ def parse(config_class: type[flags.FlagsT], argv: Sequence[str] | None, prog: st
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     _check_known(config_class, argv, prog)
-    description = f"{inspect.getdoc(config_class)}\n\nexample:\n  {example}"
+    about = inspect.getdoc(config_class)
+    description = f"{about}\n\nexample:\n  {example}\n\n{_DEBUG} shows the trace of an error that nobody foresaw."
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
@@ -129,25 +132,70 @@ def main(
         config_class: a subclass of `flags.Flags`.
         run: config -> dict of figures; printed as one JSON object, the last line of standard output.
         example: a command line, shown by `--help`.
-        argv: the arguments; those of the process by default.
+        argv: the arguments; those of the process by default. `--debug` among them shows the trace of an error that
+            nobody foresaw.
 
     Exit codes: 0 done; 1 failed, one line on standard error; 2 wrong flags; 75 stopped with everything saved.
     """
-    module = pathlib.Path(sys.modules[run.__module__].__file__ or "").stem
+    module = pathlib.Path(getattr(sys.modules[run.__module__], "__file__", None) or "").stem
+    words = sys.argv[1:] if argv is None else list(argv)
+    debug, words = _DEBUG in words, [word for word in words if word != _DEBUG]
+    _prepare_streams()
     try:
-        figures = run(parse(config_class, argv, f"python -m jobs.{module}", example))
+        figures = run(parse(config_class, words, f"python -m jobs.{module}", example))
     except (UserError, Stopped) as end:
         _exit_with(module, end, end.exit_code)
     except KeyboardInterrupt:
         _exit_with(module, "interrupted before there was anything to save; run the same command again", 130)
     except OSError as error:
         _exit_with(module, f"{error}; check the path, its permissions and the free space", 1)
-    sys.stdout.flush()
-    print(json.dumps(figures, default=str), flush=True)
+    except Exception as error:
+        if debug:
+            raise
+        what = f"an error that nobody foresaw: {type(error).__name__}: {error}"
+        _exit_with(module, f"{what}; the same command with {_DEBUG} shows where, CONTRIBUTING.md how to report it", 1)
+    _print_last(json.dumps(_without_nan(figures), default=str, allow_nan=False))
     sys.exit(0)
 
 
+def _prepare_streams() -> None:
+    """Makes sure that printing cannot fail for its own sake, and that no file gets the number of a closed stream."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # Takes the lowest free number.
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the rest of the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # A name that the terminal cannot show is no failure.
+
+
 def _exit_with(module: str, message: object, code: int) -> typing.NoReturn:
-    sys.stdout.flush()
-    print(f"{module}: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError):
+        print(f"{module}: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
     sys.exit(code)
+
+
+def _print_last(line: str) -> None:
+    """Prints the last line of output. The work is done: where nobody takes the line, that is no failure."""
+    try:
+        sys.stdout.flush()
+        print(line, flush=True)
+    except (OSError, ValueError):
+        # At its end Python would flush once more, and fail aloud.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _without_nan(value: typing.Any) -> typing.Any:
+    """The value with None for what JSON has no word for: NaN and infinities."""
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,10 +4,13 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from jobs import command
+from tests.support.repository import ROOT
 from tfpipeline.system import flags
 from tfpipeline.system.errors import FlagError, Stopped, UserError
 from tfpipeline.system.flags import Flags, Range, flag, part, required
@@ -115,12 +118,39 @@ def test_an_expected_end_is_one_line_with_its_exit_code(capsys, error, code):
     assert str(error) in err
 
 
-def test_a_bug_stays_a_traceback():
+def test_a_bug_is_one_line_with_the_way_to_its_trace(capsys):
     def run(_config):
-        raise ZeroDivisionError
+        raise ZeroDivisionError("a division by zero")
 
+    code, out, err = ends(run, capsys, "--out", "x")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "nobody foresaw: ZeroDivisionError: a division by zero; the same command with --debug shows where" in err
     with pytest.raises(ZeroDivisionError):
-        command.main(Config, run, "example", ["--out", "x"])
+        command.main(Config, run, "example", ["--out", "x", "--debug"])
+
+
+def test_what_is_no_number_is_null_in_json(capsys):
+    code, out, _ = ends(
+        lambda _config: {"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": -0.0}}, capsys, "--out", "x"
+    )
+    assert (code, json.loads(out)) == (0, {"a": None, "b": [None, 1.5], "c": {"d": 0.0}})
+
+
+@pytest.mark.parametrize("output", ["closed", "full"])
+def test_done_work_is_done_where_nobody_takes_the_last_line(output):
+    code = "from tests.system.test_command import Config, run_sum; from jobs import command; "
+    code += "command.main(Config, run_sum, 'e', ['--out', 'x'])"
+    to = {"closed": ">&-", "full": "> /dev/full"}[output]
+    done = subprocess.run(["sh", "-c", f'"$0" -c "$1" {to}', sys.executable, code], cwd=ROOT, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped():
+    code = "from tests.system.test_command import Config; from jobs import command; "
+    code += "command.main(Config, lambda _: print(chr(233)) or {}, 'e', ['--out', 'x'])"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True)
+    assert done.stdout == b"\\xe9\n{}\n"
 
 
 def test_signals_are_heard_at_the_boundary_and_a_second_one_does_no_harm():
