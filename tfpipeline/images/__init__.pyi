@@ -1,6 +1,15 @@
 from . import shapes as shapes
+from .file_names import compose_name as compose_name
 from .flags import ImageFlags as ImageFlags
+from .hold_out import hold_out as hold_out
+from .hold_out import hold_out_mask as hold_out_mask
+from .hold_out import overlap as overlap
+from .hold_out import parse_share as parse_share
+from .hold_out import select as select
 from .npz_source import resized_order as resized_order
+from .rows import Rows as Rows
+from .sources import splits_of as splits_of
+from .splits import held_out_split as held_out_split
 from .store import ImageStore as ImageStore
 from .store import default_cache as default_cache
 from .store import map_images as map_images

@@ -3,81 +3,133 @@
 import functools
 import hashlib
 import pathlib
+from collections.abc import Callable, Iterator
 
-from tfpipeline.images.archives import Images, walk
+import numpy as np
+
+from tfpipeline.images.archives import Images, describe
 from tfpipeline.images.decoding import decode
+from tfpipeline.images.flags import ImageFlags
+from tfpipeline.images.folders import walk
+from tfpipeline.images.listing import Entry
+from tfpipeline.images.places import expand
 from tfpipeline.images.source import Source
-from tfpipeline.images.truth import classes_of_folders, join_csv
+from tfpipeline.images.split_folders import find_splits, shared_folders, without_split
+from tfpipeline.images.splits import Splits, WholeSplit, one_split, spellings_of
+from tfpipeline.images.truth import Classes, classes_of_folders, join_csv
 from tfpipeline.system import FlagError, UserError, sha256_of_file
-
-SPLIT_FOLDERS = ("train", "valid", "val", "validation", "test")
 
 
 class FileSource(Source):
     """Images sorted by name.
 
-    The class of an image comes from the truth csv, else from its folder. Where folders at the top are named like splits
-    (train, valid, val, validation, test), the split picks one; elsewhere it is only a name.
+    Its splits are what `split_folders` finds, else `splits.one_split`: an archive or a folder without split folders has
+    the split train, which its own name may call otherwise, too (`valid_64x64.tar`).
+
+    The class of an image comes from the truth csv, else from its folder. Both are joined with all images of the splits
+    that are asked for, slices or not, so that the slices of a split count the same classes.
 
     Args:
         kind: "folder" or "archive".
         path: where it is.
-        split: the part of it.
-        truth: a csv file (file, wnid, class_index), or None.
-        size: height and width to resample to, in pixels; None keeps those of the images.
-        skip_broken: leave out images that cannot be read, rather than refuse.
-        limit: the first so many images; None for all.
+        flags: which of its images, and the csv file with their truth.
     """
 
-    def __init__(self, kind, path: pathlib.Path, split, truth: pathlib.Path | None, size, skip_broken, limit):
+    def __init__(self, kind: str, path: pathlib.Path, flags: ImageFlags):
         require(kind, path)
         if path.is_dir() != (kind == "folder"):
             found, other = ("a folder", "folder") if path.is_dir() else ("a file", "archive")
             raise FlagError(f"{path} is {found}; give --images {other}:{path}")
-        state = {"files": state_of(path), "size": size}
-        if truth is not None:
-            state["truth"] = [_sha256_if_there(file) for file in (truth, truth.with_name("classes.csv"))]
-        super().__init__(f"{kind}:{path.resolve().name}", split, state, skip_broken, limit)
-        self.path, self.truth, self.size = path, truth, size
+        self.path = path
+        self._truth = None if flags.truth is None else expand(flags.truth)
+        state: dict = {"files": state_of(path)}
+        if self._truth is not None:
+            files = (self._truth, self._truth.with_name("classes.csv"))
+            state["truth"] = [sha256_of_file(file) if file.exists() else None for file in files]
+        super().__init__(f"{kind}:{path.resolve().name}", flags, state)
 
     @property
-    def total(self):
+    def splits(self) -> Splits:
+        return self._splits[0]
+
+    @property
+    def total(self) -> int:
         return len(self._plan[0])
 
     @property
-    def classes(self):
+    def classes(self) -> Classes:
         return self._plan[2]
 
-    def read_all(self):
+    def read_all(self) -> Iterator[tuple[str, Callable[[], np.ndarray], int | None]]:
         for entry, class_index in zip(*self._plan[:2], strict=True):
             yield entry.name, functools.partial(self._read, entry), class_index
 
     def _read(self, entry):
-        return decode(self._images.read(entry), self.size)
+        return decode(self._images.read(entry), self.flags.size)
 
     @functools.cached_property
-    def _images(self):
-        return Images(self.path)
+    def _images(self) -> Images:
+        images = Images(self.path)
+        if images.left_out:
+            others = f"{images.left_out.total():,} other files are left out"
+            self.notes.append(f"{self.spec}: {others}: {describe(images.left_out)}")
+        return images
 
     @functools.cached_property
-    def _plan(self):
-        """(entries of the split, class index or None of each, classes)"""
-        entries = self._of_split(self._images.entries)
-        names = list(dict.fromkeys(entry.name for entry in entries))
-        if self.truth is not None:
-            class_indices, classes = join_csv(names, self.truth)
+    def _splits(self) -> tuple[Splits, dict[str, list[Entry]]]:
+        """(the splits, the entries of each)"""
+        entries = self._images.entries
+        names = [entry.name for entry in entries]
+        folders = find_splits(names)
+        if folders is None:
+            called = [self.path.resolve().name, *shared_folders(names)]
+            splits = one_split(str(self.path), called, lambda: len(entries))
+            return splits, dict.fromkeys(splits, entries)
+        parts: dict[str, list[Entry]] = {folder: [] for folder in sorted({folder for folder in folders if folder})}
+        outside: list[Entry] = []
+        for entry, folder in zip(entries, folders, strict=True):
+            (outside if folder is None else parts[folder]).append(entry)
+        if outside:
+            self.notes.append(
+                f"{self.spec}: {len(outside):,} images lie beside the folders of splits ({', '.join(parts)}) and are in"
+                f" no split, the first {outside[0].name}; if one of these folders is a class, give it another name"
+            )
+        known = {split: WholeSplit(functools.partial(len, part)) for split, part in parts.items()}
+        return Splits(str(self.path), known, spellings_of(list(parts))), parts
+
+    @functools.cached_property
+    def _plan(self) -> tuple[list[Entry], list[int | None], Classes]:
+        """(the entries asked for, class index or None of each, classes)"""
+        splits, parts = self._splits
+        spans = splits.spans(self.split)
+        asked = [entry for span in spans for entry in parts[span.split][span.first : span.last]]
+        whole = [entry.name for split in {span.split: None for span in spans} for entry in parts[split]]
+        names = list(dict.fromkeys(whole))
+        if self._truth is not None:
+            class_indices, classes = join_csv(names, self._truth)
         else:
-            class_indices, classes = classes_of_folders(names)
+            class_indices, classes = self._classes_of_folders(names)
         class_of = dict(zip(names, class_indices, strict=True)) if classes else {}
-        return entries, [class_of.get(entry.name) for entry in entries], classes
+        if len(asked) < len(whole):
+            self._note_classes_missing(classes, {class_of.get(entry.name) for entry in asked})
+        return asked, [class_of.get(entry.name) for entry in asked], classes
 
-    def _of_split(self, entries):
-        folders = sorted({entry.name.split("/")[0] for entry in entries if "/" in entry.name} & set(SPLIT_FOLDERS))
-        if not folders:
-            return entries
-        if self.split not in folders:
-            raise FlagError(f"{self.path} has no split {self.split!r}; give --split {' or '.join(folders)}")
-        return [entry for entry in entries if entry.name.startswith(f"{self.split}/")]
+    def _classes_of_folders(self, names):
+        """Where the images asked for lie in one folder, those of all splits may still tell of several classes."""
+        class_indices, classes = classes_of_folders([without_split(name) for name in names])
+        if classes:
+            return class_indices, classes
+        every = list(dict.fromkeys(entry.name for part in self._splits[1].values() for entry in part))
+        class_indices, classes = classes_of_folders([without_split(name) for name in every])
+        class_of = dict(zip(every, class_indices, strict=True)) if classes else {}
+        return [class_of.get(name) for name in names], classes
+
+    def _note_classes_missing(self, classes, present):
+        if missing := len(classes) - len(present - {None}):
+            self.notes.append(
+                f"{self.spec}: --split {self.split} holds no image of {missing:,} of {len(classes):,} classes, because"
+                " slices follow the images' names; --hold-out 10% keeps a share of all of them"
+            )
 
 
 def require(kind: str, path: pathlib.Path) -> None:
@@ -87,14 +139,19 @@ def require(kind: str, path: pathlib.Path) -> None:
 
 
 def state_of(path: pathlib.Path) -> str:
-    """What changes when the files at `path` change: a hash of the path, size and modification time of each."""
+    """What changes when the files at `path` change: a hash of the path, size and times of each.
+
+    The time of the latest change of the file's entry tells of other content under the old size and time of writing.
+    """
     digest = hashlib.sha256()
-    for file in sorted(walk(path)) if path.is_dir() else [path]:
-        status = file.stat() if file.exists() else None
-        state = f"{file.absolute()}\0{status and (status.st_size, status.st_mtime_ns)}\n"
-        digest.update(state.encode(errors="surrogateescape"))
+    for file in sorted(file for file, _ in walk(path)) if path.is_dir() else [path]:
+        digest.update(f"{file.absolute()}\0{_state_of_file(file)}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-def _sha256_if_there(path):
-    return sha256_of_file(path) if path.exists() else None
+def _state_of_file(file):
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -13,7 +13,9 @@ class ImageFlags(Flags):
         "shapes, a TFDS name (cifar10, downsampled_imagenet/64x64, ...), folder:DIR, archive:FILE.tar or npz:FILE",
         metavar="SPEC",
     )
-    split: str = flag("train", "the source's split; TFDS split syntax where the source is TFDS", metavar="SPLIT")
+    split: str = flag(
+        "train", "the source's split, or a slice: train[:90%], train[100:200], train+valid, all", metavar="SPLIT"
+    )
     truth: str | None = flag(
         None, "csv (file, wnid, class_index) for sources without labels; measures only", metavar="CSV"
     )

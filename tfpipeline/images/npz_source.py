@@ -10,78 +10,138 @@ import importlib.util
 import math
 import pathlib
 import re
+import typing
 import zipfile
-import zlib
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from tfpipeline.images.decoding import MAX_PIXELS, resample_pixels
+from tfpipeline.images.decoding import MAX_PIXELS, BrokenImage, resample_pixels
+from tfpipeline.images.file_names import escape_name
 from tfpipeline.images.file_source import require, state_of
+from tfpipeline.images.flags import ImageFlags
 from tfpipeline.images.source import Source
-from tfpipeline.system import FlagError, UserError
+from tfpipeline.images.splits import Splits, WholeSplit, one_split
+from tfpipeline.images.truth import Classes
+from tfpipeline.system import UserError
 
-_SPLITS = {"train": "train_data*.npz", **dict.fromkeys(("valid", "val", "validation"), "val_data*.npz")}
+_FILES = {"train": "train_data*.npz", "valid": "val_data*.npz"}
+_WORDS = {"val": "valid", "validation": "valid"}
 _MAX_IMAGES = 100_000_000  # in one file, whatever its header states
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, SyntaxError, NotImplementedError)
 
 
 class NpzSource(Source):
     """The rows of one file, or of the files of a split in a folder, in the order of their numbers.
 
+    A damaged file is refused as a whole, or left out as a whole: its checksum tells of all its images together.
+
     Args:
-        path: an .npz file, for which the split is only a name; or a folder with train_data_batch_1.npz to
-            train_data_batch_10.npz and val_data.npz.
-        split: "train", or "valid", "val" or "validation".
-        size: height and width to resample to, in pixels; None keeps those of the images.
-        limit: the first so many images; None for all.
+        path: an .npz file, whose only split is `splits.one_split`; or a folder with train_data_batch_1.npz to
+            train_data_batch_10.npz and val_data.npz, which are the splits train and valid (or val, or validation).
+        flags: which of the images.
 
     Raises:
-        UserError: a file is missing, damaged, or no such file; a damaged one is refused as a whole.
+        UserError: a file is missing, damaged, or no such file.
+        FlagError: there is no such split.
     """
 
-    def __init__(self, path: pathlib.Path, split, size, limit):
+    def __init__(self, path: pathlib.Path, flags: ImageFlags):
         require("npz", path)
-        state = {"files": state_of(path), "size": size}
-        super().__init__(f"npz:{path.resolve().name}", split, state, skip_broken=False, limit=limit)
-        self.size = size
-        self.files = [path] if path.is_file() else _files_of(path, split)
+        super().__init__(f"npz:{path.resolve().name}", flags, {"files": state_of(path)})
+        self.path = path
+        self._parts: dict[pathlib.Path, _Part] = {}
+        if path.is_dir() and flags.split in _FILES and not self._files(flags.split):
+            raise UserError(
+                f"{path} holds no {_FILES[flags.split]} for split {flags.split}; check the path after npz: and --split"
+            )
+        self._spans = self.splits.spans(flags.split)
 
     @property
-    def total(self):
-        return sum(len(labels) for labels in self._labels)
+    def splits(self) -> Splits:
+        if self.path.is_file():
+            return one_split(str(self.path), [self.path.stem], lambda: self._count_images("train"))
+        known = {split: WholeSplit(functools.partial(self._count_images, split)) for split in _FILES}
+        return Splits(f"npz:{self.path}", {split: known[split] for split in _FILES if self._files(split)}, _WORDS)
 
     @property
-    def classes(self):
+    def total(self) -> int:
+        return sum(span.last - span.first for span in self._spans)
+
+    @property
+    def classes(self) -> Classes:
         return tuple((wnid, wnid) for wnid in sorted(resized_order()))
 
-    @functools.cached_property
-    def _labels(self):
-        """The class of each image, one array per file."""
-        own = resized_order()
-        index_of = {wnid: i for i, wnid in enumerate(sorted(own))}
-        usual = np.array([index_of[wnid] for wnid in own])
-        return [usual[_read_labels(file, len(own)) - 1] for file in self.files]
+    def read_all(self) -> Iterator[tuple[str, Callable[[], np.ndarray], int | None]]:
+        for span in self._spans:
+            position = 0
+            for file in self._files(span.split):
+                part = self._part(file)
+                for i, (class_index, read) in enumerate(self._read_file(file, part), position):
+                    if span.first <= i < span.last:
+                        yield f"{escape_name(file.stem)}-{i - position:07d}", read, class_index
+                position += len(part.class_indices)
 
-    def read_all(self):
-        for file, labels in zip(self.files, self._labels, strict=True):
-            for i, (class_index, pixels) in enumerate(zip(labels.tolist(), _rows(file, len(labels)), strict=True)):
-                read = functools.partial(resample_pixels, pixels, self.size)
-                yield f"{file.stem}-{i:07d}", read, class_index
+    def _read_file(self, file, part):
+        """(class index, function that reads the pixels) of each image."""
+        if part.fault is not None:
+            for class_index in part.class_indices:
+                yield class_index, functools.partial(_refuse, part.fault)
+            return
+        for class_index, pixels in zip(part.class_indices, _rows(file, len(part.class_indices)), strict=True):
+            yield class_index, functools.partial(resample_pixels, pixels, self.flags.size)
+
+    def _files(self, split):
+        if self.path.is_file():
+            return [self.path]
+        files = self.path.glob(_FILES[split])
+        return sorted(files, key=lambda file: [int(number) for number in re.findall(r"\d+", file.name)])
+
+    def _count_images(self, split):
+        return sum(len(self._part(file).class_indices) for file in self._files(split))
+
+    def _part(self, file):
+        if file not in self._parts:
+            self._parts[file] = _examine(file) if self.flags.skip_broken else _Part(_class_indices(file))
+        return self._parts[file]
+
+
+class _Part(typing.NamedTuple):
+    """The class index of each image of a file, None where it is not known, and why the file is left out, or None."""
+
+    class_indices: typing.Sequence[int | None]
+    fault: str | None = None
+
+
+def _examine(file):
+    """What a file holds, read whole; where nobody knows how many images a damaged one holds, it counts as one."""
+    class_indices = [None]
+    try:
+        class_indices = _class_indices(file)
+        for _ in _rows(file, len(class_indices)):
+            pass
+    except UserError as error:
+        return _Part(class_indices, f"lies in a damaged file: {error}")
+    return _Part(class_indices)
+
+
+def _refuse(fault):
+    raise BrokenImage(fault)
+
+
+def _class_indices(file):
+    own = resized_order()
+    index_of = {wnid: i for i, wnid in enumerate(sorted(own))}
+    usual = np.array([index_of[wnid] for wnid in own])
+    return usual[_read_labels(file, len(own)) - 1].tolist()
 
 
 def resized_order() -> list[str]:
     """The 1000 WordNet ids in the order of the downsampled ImageNet's labels, from the package that ships them."""
-    package = pathlib.Path(importlib.util.find_spec("tensorflow_datasets").origin).parent
-    return (package / "image_classification" / "imagenet_resized_labels.txt").read_text().split()
-
-
-def _files_of(folder, split):
-    if split not in _SPLITS:
-        raise FlagError(f"npz: has no split {split!r}; give --split train or valid")
-    files = sorted(folder.glob(_SPLITS[split]), key=lambda file: [int(n) for n in re.findall(r"\d+", file.name)])
-    if not files:
-        raise UserError(f"{folder} holds no {_SPLITS[split]} for split {split}; check the path after npz: and --split")
-    return files
+    package = importlib.util.find_spec("tensorflow_datasets")
+    if package is None or package.origin is None:
+        raise UserError("tensorflow-datasets is not installed, which ships the order of the classes; install it")
+    folder = pathlib.Path(package.origin).parent / "image_classification"
+    return (folder / "imagenet_resized_labels.txt").read_text().split()
 
 
 def _read_labels(file, classes):
@@ -89,6 +149,7 @@ def _read_labels(file, classes):
         if len(shape) != 1 or dtype.kind not in "iu":
             raise UserError(f"{file}: labels is {dtype} {shape}, not a row of integers; get the file again")
         labels = np.frombuffer(stream.read(dtype.itemsize * min(shape[0], _MAX_IMAGES)), dtype).astype(np.int64)
+        _read_to_end(stream)
     if labels.size != shape[0] or labels.size == 0:
         raise UserError(f"{file}: labels has {labels.size} numbers of {shape[0]}; get the file again")
     if labels.min() < 1 or labels.max() > classes:
@@ -112,6 +173,13 @@ def _rows(file, count):
             if len(row) < shape[1]:
                 raise EOFError("data ends early")
             yield np.ascontiguousarray(np.frombuffer(row, np.uint8).reshape(3, side, side).transpose(1, 2, 0))
+        _read_to_end(stream)
+
+
+def _read_to_end(stream):
+    """Where the checksum is verified."""
+    while stream.read(1 << 20):
+        pass
 
 
 @contextlib.contextmanager
@@ -126,8 +194,13 @@ def _member(file, name):
                 raise UserError(f"{file}: {name} holds pickled objects, which are never read; get the file elsewhere")
             if fortran_order and len(shape) > 1:
                 raise UserError(f"{file}: {name} is in Fortran order; save it in C order")
+            if any(length < 0 for length in shape):
+                raise ValueError(f"{name} of shape {shape}")
             yield stream, shape, dtype
+    except UserError:
+        raise
     except KeyError:
         raise UserError(f"{file} has no array {name!r}; it must hold data and labels like the public files") from None
-    except _DAMAGED as error:
+    except Exception as error:
+        # Over damaged bytes the readers of zip and npy raise nearly anything.
         raise UserError(f"{file} is damaged or no .npz file ({error or type(error).__name__}); get it again") from error

@@ -1,55 +1,32 @@
 """Where images come from: a spec such as `folder:DIR`, opened to a series of pixels in a fixed order."""
 
-import pathlib
+import dataclasses
+import difflib
 
-import numpy as np
-
-from tfpipeline.images import shapes
-from tfpipeline.images.decoding import resample_pixels
 from tfpipeline.images.file_source import FileSource
 from tfpipeline.images.flags import ImageFlags
 from tfpipeline.images.npz_source import NpzSource
+from tfpipeline.images.places import expand
+from tfpipeline.images.shapes_source import ShapesSource
 from tfpipeline.images.source import Source
 from tfpipeline.system import FlagError
 
-
-class ShapesSource(Source):
-    """The built-in pictures; `limit` may ask for more than the default count."""
-
-    version = shapes.VERSION
-    classes = tuple((name, name) for name in shapes.NAMES)
-
-    def __init__(self, split, size, limit):
-        if split not in shapes.DEFAULT_COUNTS:
-            raise FlagError(f"shapes has no split {split!r}; give --split {' or '.join(shapes.DEFAULT_COUNTS)}")
-        state = {"version": self.version, "numpy": np.__version__, "size": size}
-        super().__init__("shapes", split, state, skip_broken=False, limit=limit)
-        self.size = size
-
-    @property
-    def total(self):
-        return shapes.DEFAULT_COUNTS[self.split] if self.limit is None else self.limit
-
-    def read_all(self):
-        for i in range(self.total):
-            pixels, class_index = shapes.draw(0, self.split, i)
-            yield f"{self.split}-{i:07d}", lambda pixels=pixels: resample_pixels(pixels, self.size), class_index
+_KINDS_OF_FILES = ("folder", "archive", "npz")
 
 
 def open_source(flags: ImageFlags) -> Source:
     """The images that the flags name.
 
     Args:
-        flags: `images` is `shapes`, `folder:DIR`, `archive:FILE`, `npz:FILE_OR_DIR` or the name of a TensorFlow
-            dataset.
+        flags: `images` is `shapes`, `folder:DIR`, `archive:FILE`, `npz:FILE_OR_DIR` or a TensorFlow dataset's name.
 
     Raises:
         UserError: the images are not there or not readable.
         FlagError: the spec is none, or another flag does not go with it.
     """
-    spec, split = str(flags.images), flags.split
+    spec = str(flags.images)
     kind, colon, place = spec.partition(":")
-    of_files = kind in ("folder", "archive", "npz") and colon == ":"
+    of_files = kind in _KINDS_OF_FILES and colon == ":"
     is_tfds = not of_files and spec != "shapes"
     for name, value, fits in (
         ("--truth", flags.truth, kind in ("folder", "archive")),
@@ -61,18 +38,46 @@ def open_source(flags: ImageFlags) -> Source:
     if of_files:
         if not place:
             raise FlagError(f"--images {spec} names no place; give {kind}: and a path")
-        path = pathlib.Path(place).expanduser()
-        if kind == "npz":
-            return NpzSource(path, split, flags.size, flags.limit)
-        return FileSource(kind, path, split, _path(flags.truth), flags.size, flags.skip_broken, flags.limit)
+        path = expand(place)
+        return NpzSource(path, flags) if kind == "npz" else FileSource(kind, path, flags)
     if spec == "shapes":
-        return ShapesSource(split, flags.size, flags.limit)
-    from tfpipeline.images.tfds_source import TfdsSource  # Here, because it imports TensorFlow Datasets.
+        return ShapesSource(flags)
+    if spec.startswith((".", "/", "~")):
+        raise FlagError(_unknown(spec))
+    from tfpipeline.images import tfds_source  # Here, because it imports TensorFlow Datasets.
 
-    return TfdsSource(
-        spec, split, flags.size, flags.skip_broken, flags.limit, _path(flags.data_dir), _path(flags.archives)
+    try:
+        return tfds_source.TfdsSource(flags)
+    except tfds_source.UnknownDataset:
+        raise FlagError(_unknown(spec)) from None
+
+
+def splits_of(flags: ImageFlags) -> tuple[str, ...]:
+    """The names of the splits of the source that the flags name; `flags.split` counts for nothing here.
+
+    Raises:
+        UserError: as `open_source`.
+    """
+    return tuple(open_source(dataclasses.replace(flags, split="all")).splits)
+
+
+def _unknown(spec):
+    offer = _offer(spec)
+    question = f"; did you mean {offer}?" if offer else ""
+    return (
+        f"--images {spec} is not known{question}; give shapes, folder:DIR, archive:FILE, npz:FILE or a TFDS name like"
+        " cifar10"
     )
 
 
-def _path(value):
-    return None if value is None else pathlib.Path(value).expanduser()
+def _offer(spec):
+    """What a person who gave `spec` may have meant, or None."""
+    kind, colon, place = spec.partition(":")
+    if colon and (close := difflib.get_close_matches(kind.lower(), _KINDS_OF_FILES, 1)):
+        return f"{close[0]}:{place}"
+    path = expand(spec)
+    if path.is_dir():
+        return f"{'npz' if any(path.glob('*_data*.npz')) else 'folder'}:{spec}"
+    if path.is_file():
+        return f"{'npz' if path.suffix == '.npz' else 'archive'}:{spec}"
+    return None

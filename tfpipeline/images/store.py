@@ -3,22 +3,32 @@
 A store is a directory: images.npy uint8 (N, H, W, 3), truth.npy int32 (N,) with -1 for unknown, names.txt, classes.csv
 and store.json, which names the source and the sha256 of every file. It is written in a sibling directory that is
 renamed when whole, so there is a whole store or none.
+
+Beside these, which say what the images are, stand two that follow from them and are no part of the fingerprint:
+digests.npy uint64 (N,), the first 64 bits of the sha256 of each image, and notes.txt, what the source had to say.
+store.sha256 holds the hashes of both and of store.json. Stores that were written before have none of the three.
 """
 
 import array
 import csv
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import pathlib
 import re
 import shutil
+import typing
 
 import numpy as np
 
 from tfpipeline.images import sources
+from tfpipeline.images.file_names import escape_name
 from tfpipeline.images.flags import ImageFlags
+from tfpipeline.images.places import expand
+from tfpipeline.images.rows import Rows
+from tfpipeline.images.source import Source
 from tfpipeline.system import (
     SILENT,
     Console,
@@ -31,33 +41,38 @@ from tfpipeline.system import (
 
 FORMAT = 1
 _FILES = ("images.npy", "truth.npy", "names.txt", "classes.csv")
-_DESCRIPTION = "store.json"
-_SHOWN = 5  # of the images left out, on the console
+_DESCRIPTION, _DIGESTS, _NOTES, _SEAL = "store.json", "digests.npy", "notes.txt", "store.sha256"
+_NAMED = 5  # of the images left out, on the console
+_PIECE = 4096  # images whose digests are computed at a time
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageStore:
-    """The images of a source, in the source's order.
+    """The images of a source, in the source's order, or some of them.
 
     Attributes:
         directory: where it is.
-        images: uint8 (N, H, W, 3), memory-mapped, read-only.
+        images: uint8 (N, H, W, 3), memory-mapped, read-only; of a selection, `selection.Rows` of these.
         truth: int32 (N,), the class of each image, -1 where it is not known.
         names: the name of each image.
         classes: (WordNet id or name, name to show) of each class; empty where unknown.
-        description: store.json.
-        fingerprint: sha256 of store.json in hexadecimal: it stands for the whole store.
+        description: store.json, of the whole store.
+        fingerprint: sha256 of store.json in hexadecimal: it stands for the whole store, or the selection from it.
+        notes: what there is to say of the source, one line each.
+        rows: int64 (N,), where the images of a selection stand in the whole store; None for all of them.
     """
 
     directory: pathlib.Path
-    images: np.memmap
+    images: np.ndarray | Rows
     truth: np.ndarray
     names: list[str]
     classes: list[tuple[str, str]]
-    description: dict
+    description: dict[str, typing.Any]
     fingerprint: str
+    notes: tuple[str, ...] = ()
+    rows: np.ndarray | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
     @property
@@ -65,10 +80,39 @@ class ImageStore:
         """Whether the class of every image is known."""
         return bool((self.truth >= 0).all())
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What became of the images that the source was asked for: "found", and of these "skipped"."""
+        skipped = len(self.description["skipped"])
+        return {"found": self.description["count"] + skipped, "skipped": skipped}
+
+    @functools.cached_property
+    def digests(self) -> np.ndarray:
+        """The first 64 bits of the sha256 of each image's pixels, uint64 (N,)."""
+        path = self.directory / _DIGESTS
+        if (self.directory / _SEAL).exists() and path.exists():
+            whole = np.load(path)
+            return whole if self.rows is None else whole[self.rows]
+        pieces = (self.images[first : first + _PIECE] for first in range(0, len(self), _PIECE))
+        return np.array([_digest(pixels) for piece in pieces for pixels in piece], np.uint64)
+
+
+def _digest(pixels):
+    return int.from_bytes(hashlib.sha256(pixels).digest()[:8])
+
 
 def default_cache() -> pathlib.Path:
-    """$TFPIPELINE_CACHE, or ~/.cache/tfpipeline."""
-    return pathlib.Path(os.environ.get("TFPIPELINE_CACHE") or pathlib.Path.home() / ".cache" / "tfpipeline")
+    """$TFPIPELINE_CACHE, or ~/.cache/tfpipeline.
+
+    Raises:
+        UserError: nobody knows the home directory, as of a user without a name.
+    """
+    if place := os.environ.get("TFPIPELINE_CACHE"):
+        return pathlib.Path(place)
+    try:
+        return pathlib.Path.home() / ".cache" / "tfpipeline"
+    except RuntimeError as error:
+        raise UserError(f"no home directory to cache in ({error}); give --cache DIR or set TFPIPELINE_CACHE") from error
 
 
 def open_images(flags: ImageFlags, console: Console = SILENT) -> ImageStore:
@@ -86,21 +130,31 @@ def open_images(flags: ImageFlags, console: Console = SILENT) -> ImageStore:
         console.say(note)
     key = hashlib.sha256(json.dumps([FORMAT, source.depends_on], sort_keys=True).encode()).hexdigest()
     readable = re.sub(r"[^\w.-]+", "-", f"{source.spec}-{source.split}", flags=re.ASCII)[:80]
-    directory = pathlib.Path(flags.cache or default_cache()) / f"{readable}-{key[:16]}"
-    if directory.exists():
-        try:
-            return open_store(directory)
-        except UserError as error:
-            console.say(f"{error}; it is a cached copy and is built anew")
-            shutil.rmtree(directory)
-    return build_store(source, directory, console)
+    cache = default_cache() if flags.cache is None else expand(flags.cache)
+    directory = cache / f"{readable}-{key[:16]}"
+    store = _open_cached(directory, console) if directory.exists() else None
+    if store is None:
+        store = build_store(source, directory, console)
+    for note in store.notes:
+        console.say(note)
+    return store
 
 
-def build_store(source, directory: pathlib.Path, console=SILENT) -> ImageStore:
+def _open_cached(directory, console):
+    """The store that was built before, or None where it is damaged; then it is removed."""
+    try:
+        return open_store(directory)
+    except UserError as error:
+        console.say(f"{error}; it is a cached copy and is built anew")
+        shutil.rmtree(directory)
+        return None
+
+
+def build_store(source: Source, directory: pathlib.Path, console: Console = SILENT) -> ImageStore:
     """Writes the images of a source into a new store. Memory stays flat however many they are.
 
     Args:
-        source: a `sources.Source`.
+        source: the images.
         directory: the store to be; its parents are made.
         console: where progress goes.
 
@@ -132,6 +186,7 @@ def _same_store(directory, partial):
 def _write(source, partial, console):
     """Writes all files of the store, store.json last."""
     truth, digests, shape = array.array("i"), array.array("Q"), None
+    said_before = len(source.notes)
     with (
         StopRequest() as stop,
         open(partial / "images.npy", "wb") as images,
@@ -148,7 +203,7 @@ def _write(source, partial, console):
             images.write(pixels)
             names.write(name + "\n")
             truth.append(-1 if class_index is None else class_index)
-            digests.append(int.from_bytes(hashlib.sha256(pixels).digest()[:8]))
+            digests.append(_digest(pixels))
             advance(1)
         if shape is None:
             raise UserError(f"{source.spec}, split {source.split}: no image is left; see what was left out, or --limit")
@@ -168,7 +223,17 @@ def _write(source, partial, console):
         "files": {name: sha256_of_file(partial / name) for name in _FILES},
     }
     (partial / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    np.save(partial / _DIGESTS, np.frombuffer(digests, np.uint64))
+    notes = "".join(f"{escape_name(note)}\n" for note in source.notes[said_before:])
+    (partial / _NOTES).write_text(notes, encoding="utf-8")
+    _write_seal(partial)
     _tell(source, description, console)
+
+
+def _write_seal(directory):
+    """The hashes of what store.json does not vouch for, as sha256sum writes and checks them."""
+    lines = [f"{sha256_of_file(directory / name)}  {name}\n" for name in (_DESCRIPTION, _DIGESTS, _NOTES)]
+    (directory / _SEAL).write_text("".join(lines), encoding="utf-8")
 
 
 def _write_header(file, shape):
@@ -194,7 +259,7 @@ def _different_sizes(source, name, shape, first_shape):
 def _tell(source, description, console):
     if left_out := source.left_out:
         console.say(f"{len(left_out):,} broken images are left out (all are listed in {_DESCRIPTION}):")
-        for name, reason in left_out[:_SHOWN]:
+        for name, reason in left_out[:_NAMED]:
             console.say(f"  {name} {reason}")
     if duplicates := description["duplicates"]:
         console.say(f"duplicates: {duplicates:,} of {description['count']:,} images have the pixels of an earlier one")
@@ -211,19 +276,23 @@ def open_store(directory: pathlib.Path) -> ImageStore:
         content = (directory / _DESCRIPTION).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"no image store in {directory}: {_DESCRIPTION} is missing") from None
-    description = _verified(directory, content)
-    images = np.load(directory / "images.npy", mmap_mode="r")
-    truth = np.load(directory / "truth.npy")
-    names = (directory / "names.txt").read_text(encoding="utf-8").splitlines()
+    description = _verify(directory, content)
+    try:
+        images = np.load(directory / "images.npy", mmap_mode="r")
+        truth = np.load(directory / "truth.npy")
+        names = (directory / "names.txt").read_text(encoding="utf-8").splitlines()
+        with open(directory / "classes.csv", newline="", encoding="utf-8") as file:
+            classes = [(row["wnid"], row["name"]) for row in csv.DictReader(file)]
+        notes = (directory / _NOTES).read_text(encoding="utf-8").splitlines() if (directory / _NOTES).exists() else []
+    except (ValueError, KeyError, EOFError, csv.Error) as error:  # Right by the hashes, and yet no such files.
+        raise UserError(f"{directory} is no image store ({error}); remove it and build it anew") from error
     count = description["count"]
     if not (images.dtype == np.uint8 and list(images.shape) == [count, *description["shape"]]):
         raise UserError(_damaged(directory / "images.npy"))
     if not (truth.dtype == np.int32 and truth.shape == (count,) and len(names) == count):
         raise UserError(_damaged(directory / "truth.npy"))
-    with open(directory / "classes.csv", newline="", encoding="utf-8") as file:
-        classes = [(row["wnid"], row["name"]) for row in csv.DictReader(file)]
     fingerprint = hashlib.sha256(content).hexdigest()
-    return ImageStore(directory, images, truth, names, classes, description, fingerprint)
+    return ImageStore(directory, images, truth, names, classes, description, fingerprint, tuple(notes))
 
 
 def map_images(directory: pathlib.Path, sha256: str) -> np.memmap:
@@ -249,7 +318,7 @@ def map_images(directory: pathlib.Path, sha256: str) -> np.memmap:
     raise UserError(f"the image store {directory} holds other images here than where the command was started")
 
 
-def _verified(directory, content):
+def _verify(directory, content):
     """store.json as a dict, after all files agree with it."""
     try:
         description = json.loads(content)
@@ -257,14 +326,42 @@ def _verified(directory, content):
             raise UserError(
                 f"{directory} has format {description['format']}, this program reads {FORMAT}; build it anew"
             )
-        expected = {name: description["files"][name] for name in _FILES}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(_damaged(directory / _DESCRIPTION)) from None
-    for name, digest in expected.items():
-        path = directory / name
-        if not path.is_file() or sha256_of_file(path) != digest:
-            raise UserError(_damaged(path))
+    for name, digest in _sealed_hashes(directory):
+        _check_file(directory / name, digest)
+    if not _is_complete(description):
+        raise UserError(_damaged(directory / _DESCRIPTION))
+    for name in _FILES:
+        _check_file(directory / name, description["files"][name])
     return description
+
+
+def _sealed_hashes(directory):
+    """(name, sha256) of each file in store.sha256, which old stores do not have."""
+    path = directory / _SEAL
+    if not path.exists():
+        return []
+    lines = path.read_bytes().decode("utf-8", "replace").splitlines()
+    hashes = [line.partition("  ")[::2] for line in lines]
+    if [name for _, name in hashes] != [_DESCRIPTION, _DIGESTS, _NOTES]:
+        raise UserError(_damaged(path))
+    return [(name, digest) for digest, name in hashes]
+
+
+def _is_complete(description):
+    """Whether store.json says all that it must, in the right types."""
+    kinds = {"count": int, "shape": list, "source": str, "split": str, "version": str, "skipped": list, "files": dict}
+    return (
+        all(isinstance(description.get(key), kind) for key, kind in kinds.items())
+        and all(isinstance(length, int) for length in description["shape"])
+        and all(isinstance(description["files"].get(name), str) for name in _FILES)
+    )
+
+
+def _check_file(path, digest):
+    if not path.is_file() or sha256_of_file(path) != digest:
+        raise UserError(_damaged(path))
 
 
 def _damaged(path):

@@ -1,0 +1,50 @@
+"""Some rows of an array on disk as if they were an array, each read when it is asked for."""
+
+import typing
+
+import numpy as np
+
+
+class Rows:
+    """The rows `indices` of an array, in their order. What is taken of them is in memory, the rest stays on disk.
+
+    Args:
+        array: (M, ...), may be memory-mapped.
+        indices: int64 (N,), 0..M-1.
+    """
+
+    def __init__(self, array: np.ndarray, indices: np.ndarray):
+        self.array, self.indices = array, indices
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, ...)"""
+        return (len(self.indices), *self.array.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """That of the array."""
+        return self.array.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self.array.ndim
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: typing.Any) -> np.ndarray:
+        """As of an array: for an index, a slice, an array of indices or bools, or a tuple that begins with one."""
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        rows = self.array[self.indices[first]]
+        if not rest:
+            return rows
+        # As arrays do it, an index takes its axis away.
+        return rows[tuple(rest)] if np.ndim(self.indices[first]) == 0 else rows[(slice(None), *rest)]
+
+    def __array__(self, dtype: typing.Any = None, copy: bool | None = None) -> np.ndarray:
+        """All rows in memory."""
+        if copy is False:
+            raise ValueError("the rows lie on disk; an array of them is a copy")
+        return np.asarray(self.array[self.indices], dtype)
