@@ -22,11 +22,18 @@ class ValidationFlags(Flags):
 
     validation_images: str | None = flag(None, "held-out images, by default those of --images", metavar="SPEC")
     validation_split: str | None = flag(
-        None, "their split; by default valid for shapes, else without it nothing is validated", metavar="SPLIT"
+        None, "their split; by default the one that is there for it, such as valid", metavar="SPLIT"
     )
     validation_truth: str | None = flag(None, "csv of their truth", metavar="CSV")
     validation_labels: str | None = flag(None, "their label store, for the agreement with the teacher", metavar="DIR")
     validation_limit: int | None = flag(None, "only the first so many of them", metavar="N", within=Range(at_least=1))
+    hold_out: str | None = flag(
+        None,
+        "share of --images to hold out instead, chosen by a hash of their names; or: none (default: 10% in a new run, "
+        "where no flag names held-out images and --images have no other split)",
+        metavar="SHARE",
+    )
+    allow_overlap: bool = flag(False, "validate even on images that are trained on, too")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -106,7 +106,7 @@ def _learn_truth(store, replay):
 
 def _learn_answers(store, labels, console, replay):
     stored = open_joined(store, labels, console)
-    spec, everything = stored.spec, stored.read_all().for_loss()
+    spec, everything = stored.spec, _answers_of(store, stored).for_loss()
     whole = whole_view(spec.views)
     if not replay:
         _note_view(spec.views, whole, labels, console)
@@ -167,7 +167,7 @@ def label_held_out(store: ImageStore, labels: str | None, training: LabeledImage
                 f"--validation-labels {labels} count other classes, or in another order, than --labels; "
                 "label both with one teacher and the same --classes"
             )
-        answers = answers_to_images(stored)
+        answers = answers_to_images(store, stored)
     identity = {
         "validation_images": store.description["files"]["images.npy"],
         "validation_truth": hash_of([truth]),
@@ -190,18 +190,28 @@ def open_joined(store: ImageStore, labels: str, console: Console) -> LabelStore:
         UserError: there is none, or its labels belong to other images.
     """
     stored = open_labels(pathlib.Path(labels))
-    if note := stored.check_joins(store):
+    note = stored.check_joins(store)
+    if note and store.rows is None:  # What a selection is called by is another thing than what was labeled.
         console.say(note)
     return stored
 
 
-def answers_to_images(stored: LabelStore) -> Answers:
-    """The answers of a label store to each whole image, in the types of the loss, leading axes (N,).
+def answers_to_images(store: ImageStore, stored: LabelStore) -> Answers:
+    """The answers of a label store to each whole image of an image store, in the types of the loss, leading axes (N,).
+
+    Args:
+        store: the images that were labeled, or a selection of them.
+        stored: their labels.
 
     Raises:
         UserError: an image has no whole label.
     """
-    return stored.read_all().view(whole_view(stored.spec.views)).for_loss()
+    return _answers_of(store, stored).view(whole_view(stored.spec.views)).for_loss()
+
+
+def _answers_of(store, stored):
+    answers = stored.read_all()
+    return answers if store.rows is None else answers[store.rows]
 
 
 def whole_view(views: tuple[str, ...]) -> int:

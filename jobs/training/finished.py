@@ -8,8 +8,8 @@ import numpy as np
 
 import models.networks  # noqa: F401 - registers the layers that a network's file names
 from jobs.training.config import Config
-from jobs.training.data import TRUTH, answers_to_images, hash_of_names, spec_in, truth_in_classes_of
-from labeling.labels import LabelSpec, count_alike, open_labels, quality
+from jobs.training.data import TRUTH, answers_to_images, hash_of_names, open_joined, spec_in, truth_in_classes_of
+from labeling.labels import LabelSpec, count_alike, quality
 from tfpipeline.batches import Answers
 from tfpipeline.images import ImageStore
 from tfpipeline.system import Console, UserError, flags
@@ -52,15 +52,13 @@ def read_answers(labels: str, store: ImageStore, class_count: int, console: Cons
     Raises:
         UserError: the labels are of other images, or over another number of classes than the network's.
     """
-    stored = open_labels(pathlib.Path(labels))
+    stored = open_joined(store, labels, console)
     if stored.spec.classes != class_count:
         raise UserError(
             f"--labels {labels} count {stored.spec.classes:,} classes, the network {class_count:,}; give labels by the "
             "teacher that it learned from"
         )
-    if note := stored.check_joins(store):
-        console.say(note)
-    return answers_to_images(stored)
+    return answers_to_images(store, stored)
 
 
 def read_classes(directory: pathlib.Path, count: int, labels: str | None = None) -> "Classes":

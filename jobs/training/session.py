@@ -48,9 +48,11 @@ def train(config: Config, every: SaveEvery, cluster: Cluster | None) -> dict:
                 fetch_from_mirror(mirror, saver.directory, console.say)
             snapshot = run_directory.newest_snapshot(directory, config.saving.resume, console.say)
         snapshot = run_directory.broadcast_snapshot(workers, snapshot)
+        config = tasks.settle_hold_out(config, snapshot)
         team = Team(workers, build_strategy(config.devices.strategy, workers))
         with team.strategy.scope():
-            task = tasks.build_task(config, team.strategy.num_replicas_in_sync, console, workers)
+            replicas = team.strategy.num_replicas_in_sync
+            task = tasks.build_task(config, replicas, console, workers, is_new=snapshot is None)
         workers.check_same(task.experiment, "start all workers with the same flags, images and labels")
         if snapshot is not None:
             tasks.check_snapshot(snapshot, task, config.optimizer.schedule, console)

@@ -11,14 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 from jobs.training.config import Config, ValidationFlags
-from jobs.training.data import LabeledImages, hash_of, label_held_out, label_images
+from jobs.training.data import TRUTH, LabeledImages, hash_of, label_held_out, label_images
 from jobs.training.objective import build_targets
 from jobs.training.optimizer import LENGTHLESS_SCHEDULES, build_optimizer
 from models import networks
 from models.losses import distillation
 from models.objective import Objective
 from tfpipeline.batches import BatchFlags, TrainingBatches, parse_augmentation, parse_mixing, replays
-from tfpipeline.images import ImageFlags, open_images
+from tfpipeline.images import ImageFlags, held_out_split, hold_out, open_images, overlap, parse_share, splits_of
 from tfpipeline.system import Console, FlagError, UserError, flags
 from tfpipeline.training import (
     Divergence,
@@ -33,8 +33,11 @@ from tfpipeline.training import (
 )
 from tfpipeline.training.distributed import ALONE, Workers
 
+HOLD_OUT, NO_HOLD_OUT = "10%", "none"
+HOLD_OUT_SEED = 0  # The same images for every run: their figures can be compared.
 
-def build_task(config: Config, replicas: int, console: Console, workers: Workers = ALONE) -> Task:
+
+def build_task(config: Config, replicas: int, console: Console, workers: Workers = ALONE, is_new: bool = True) -> Task:
     """The network, its data and its optimizer, all seeded.
 
     Args:
@@ -42,13 +45,14 @@ def build_task(config: Config, replicas: int, console: Console, workers: Workers
         replicas: how many devices share each batch.
         console: where notes go.
         workers: the processes that train together; this one gets its part of each batch.
+        is_new: whether the run begins; one that goes on is validated as it began.
 
     Raises:
         UserError: a flag does not go with another or with what is read.
     """
-    data, validation = open_data(config, console)
+    data, validation = open_data(config, console, is_new)
     check_goes_together(config, data, validation)
-    batches = build_batches(config.batches, data, build_targets(data, config.objective, console), workers)
+    batches = build_batches(config.batches, data, build_targets(data, config.objective, console), console, workers)
     if batches.batch_size % replicas:
         raise FlagError(f"--batch-size {batches.batch_size} cannot be shared evenly by {replicas} devices")
     options = networks.parse_options(config.network.network, config.network.network_options)
@@ -68,59 +72,113 @@ def build_task(config: Config, replicas: int, console: Console, workers: Workers
     )
 
 
-def open_data(config: Config, console: Console) -> tuple[LabeledImages, LabeledImages | None]:
+def open_data(config: Config, console: Console, is_new: bool = False) -> tuple[LabeledImages, LabeledImages | None]:
     """(the images to learn from, the held-out ones or None).
+
+    Args:
+        config: the flags; `settle_hold_out` has settled whether a share of the images is held out.
+        console: where notes go.
+        is_new: whether a run begins with them, and so must not be validated on what it is trained on.
 
     Raises:
         UserError: they cannot be read, or do not go together.
     """
-    store = open_images(config.images, console)
+    store, labels, validation = open_images(config.images, console), config.labels.labels, config.validation
     if config.batches.overfit is not None:
-        first = label_images(store, config.labels.labels, console)[: config.batches.overfit]
+        first = label_images(store, labels, console)[: config.batches.overfit]
         return first, first
-    data = label_images(store, config.labels.labels, console, replays(config.batches.augment))
-    return data, open_validation(config.validation, config.images, data, console)
+    replay = replays(config.batches.augment)
+    if validation.hold_out not in (None, NO_HOLD_OUT):
+        store, held_out = hold_out(store, parse_share(validation.hold_out), HOLD_OUT_SEED)
+        console.say(
+            f"--hold-out {validation.hold_out}: {len(held_out):,} of {len(store) + len(held_out):,} images are held "
+            "out to validate on, and are not trained on"
+        )
+        data = label_images(store, labels, console, replay)
+        return data, label_held_out(held_out, None if labels == TRUTH else labels, data, console)
+    data = label_images(store, labels, console, replay)
+    wanted = held_out_images(validation, config.images)
+    if wanted is None:
+        console.say("nothing is validated: there is no --validation-split and no --validation-images")
+        return data, None
+    held_out = open_images(wanted, console)
+    if is_new and not validation.allow_overlap and (count := overlap(store, held_out)):
+        raise UserError(
+            f"{count:,} of {len(held_out):,} validation images have the pixels of images that are trained on, which "
+            "would make the figures too good; give other held-out images, --hold-out 10%, or --allow-overlap"
+        )
+    return data, label_held_out(held_out, validation.validation_labels, data, console)
 
 
-def open_validation(
-    validation: ValidationFlags, images: ImageFlags, data: LabeledImages, console: Console
-) -> LabeledImages | None:
-    """The held-out images, or None.
+def settle_hold_out(config: Config, snapshot: checkpoint.Snapshot | None) -> Config:
+    """The config with what is held out stated: as told, or as the run began, or for a new run the default.
+
+    Args:
+        config: the flags.
+        snapshot: where a run goes on; None where one begins.
+
+    Raises:
+        FlagError: a share is held out and other images are named, too.
+    """
+    validation = config.validation
+    named = [
+        flags.flag_name(name)
+        for name in ("validation_images", "validation_split", "validation_truth", "validation_labels")
+        if getattr(validation, name) is not None
+    ]
+    share = validation.hold_out
+    if share is None and config.batches.overfit is None:
+        if snapshot is not None:
+            share = snapshot.config["experiment"].get("hold_out")
+        elif not named and held_out_images(validation, config.images) is None:
+            share = HOLD_OUT if held_out_split(splits_of(config.images)) is None else None
+    if share not in (None, NO_HOLD_OUT):
+        parse_share(share)
+        if named:
+            raise FlagError(f"--hold-out {share} and {named[0]} both name held-out images; leave one of them out")
+    return flags.change(config, hold_out=share)
+
+
+def held_out_images(validation: ValidationFlags, images: ImageFlags) -> ImageFlags | None:
+    """The held-out images that the flags name; None where they name none.
 
     Args:
         validation: which.
         images: those that are trained on; what `validation` leaves open is as there.
-        data: what is learned from them.
-        console: where notes go.
     """
     spec = validation.validation_images or images.images
     split = validation.validation_split or ("valid" if spec == "shapes" else None)
     if split is None and validation.validation_images is None:
-        console.say("nothing is validated: there is no --validation-split and no --validation-images")
         return None
-    held_out = flags.change(
+    return flags.change(
         images,
         images=spec,
         split=split or "valid",
         truth=validation.validation_truth,
         limit=validation.validation_limit,
     )
-    return label_held_out(open_images(held_out, console), validation.validation_labels, data, console)
 
 
 def build_batches(
-    batch_flags: BatchFlags, data: LabeledImages, targets: dict[str, np.ndarray], workers: Workers = ALONE
+    batch_flags: BatchFlags,
+    data: LabeledImages,
+    targets: dict[str, np.ndarray],
+    console: Console,
+    workers: Workers = ALONE,
 ) -> TrainingBatches:
     """The batches of a training; to learn images by heart they are not changed.
 
     Raises:
-        UserError: there are fewer images than a batch needs, or the changes are none.
+        FlagError: the changes are none.
     """
     by_heart, count = batch_flags.overfit is not None, len(data.images)
+    size = min(batch_flags.batch_size, count)
+    if size < batch_flags.batch_size and not by_heart:
+        console.say(f"there are {count:,} images to learn from: a batch has these, not {batch_flags.batch_size:,}")
     return TrainingBatches(
         images=data.images,
         targets=targets,
-        batch_size=min(batch_flags.batch_size, count) if by_heart else batch_flags.batch_size,
+        batch_size=size,
         seed=batch_flags.seed,
         augment=None if by_heart else parse_augmentation(batch_flags.augment, count),
         mix=None if by_heart else parse_mixing(batch_flags.mix),
@@ -177,6 +235,8 @@ def experiment_of(config: Config, data: LabeledImages, validation: LabeledImages
     learned_truth = {"truth": hash_of([data.truth])} if config.objective.truth_weight else {}
     nothing = dict.fromkeys(("validation_images", "validation_truth", "validation_labels"))
     held_out = nothing if validation is None else validation.identity
+    if config.validation.hold_out not in (None, NO_HOLD_OUT):  # A run that began before has no such name.
+        held_out = held_out | {"hold_out": config.validation.hold_out}
     return flags.experiment_of(config) | data.identity | learned_truth | held_out
 
 

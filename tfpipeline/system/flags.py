@@ -78,15 +78,17 @@ def part(kind: type["Flags"]) -> typing.Any:
 
 
 class Flags:
-    """The base of every part and every config: its numbers are in their ranges, or it is not made.
+    """The base of every part and every config: its values are such as can be, or it is not made.
 
     Raises:
-        FlagError: a number is out of its range; names the flag and the range.
+        FlagError: a number is out of its range, or a text is empty that names something; says which flag.
     """
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(typing.cast(typing.Any, self)):
             allowed, value = field.metadata.get(_RANGE), getattr(self, field.name)
+            if value == "" and field.default in (dataclasses.MISSING, None):
+                raise FlagError(f"{flag_name(field.name)} is empty; give a value, or leave the flag out")
             for number in value if isinstance(value, tuple) else [value]:
                 if allowed is not None and number is not None and number not in allowed:
                     raise FlagError(f"{flag_name(field.name)} is {number}; it must be {allowed}")
