@@ -218,6 +218,7 @@ def test_the_command_with_truth(tmp_path, two_teachers, capsys):
     assert f"recommended without truth: {figures['recommended']['one']}, which loses" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_without_truth(tmp_path, two_teachers, capsys):
     write_folder(tmp_path / "images", {f"{number}.png": encoded(pixels_of(number, 8, 8)) for number in range(5)})
     images = ("--images", f"folder:{tmp_path / 'images'}", "--cache", tmp_path / "cache", "--sample", 3)

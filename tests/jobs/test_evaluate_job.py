@@ -119,6 +119,7 @@ def test_mistakes_are_shown_with_the_truth_the_teacher_and_the_student(tmp_path,
         assert [axis.texts[0].get_text() for axis in drawn.pop().axes if axis.texts] == expected
 
 
+@pytest.mark.slow
 def test_the_report_is_one_page_with_its_pictures_inside(trained):
     evaluation_of(trained)
     figures = report.run(report.Config(run=trained[0]["run"], quiet=True))
@@ -172,6 +173,7 @@ def test_a_truth_that_counts_other_classes_is_refused_unless_names_tell_how_they
     assert Classes(3, spec).names(store) == ["arrow", "circle", "bolt"]
 
 
+@pytest.mark.slow
 def test_a_truth_in_another_order_than_the_learned_one_is_refused(trained, tmp_path):
     classes = store_of("shapes", limit=48, size=16, cache=trained[0]["cache"]).classes
     paths = pictures_of(tmp_path / "images", 4)

@@ -284,6 +284,7 @@ def test_two_processes_share_the_work(tmp_path, place, whole):
     assert contents(out) == whole[0]
 
 
+@pytest.mark.slow
 def test_teachers_and_views_answer_as_their_weighted_geometric_mean(tmp_path, place):
     second = save_hub_module(tmp_path / "second", classes=12, size=16, seed=1)
     alone = {}

@@ -123,6 +123,7 @@ def test_wrong_names_and_options_are_refused(name, pairs, message):
     assert str(refusal.value).startswith(message)
 
 
+@pytest.mark.slow
 def test_global_pooling_learns_from_three_sizes_in_one_run_and_evaluates_on_others():
     """Batches are grouped by size; the class is whether the image's left or its right half is bright."""
     keras.utils.set_random_seed(0)

@@ -1,1 +1,1 @@
-"""The operations against PyTorch's."""
+"""Convolutions and normalizations, with their gradients, held to those of PyTorch where it is installed."""

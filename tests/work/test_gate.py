@@ -100,6 +100,7 @@ def test_few_images_are_too_few_to_judge(images):
     assert "too few to tell" in gate.check(expert_of(colors, range="0..255"), images[:9], None, 12, 32)
 
 
+@pytest.mark.slow
 def test_the_bundled_teacher():
     expert = Expert(load_teacher("bundled"), "bilinear")
     gate.check(expert, pictures(96), np.arange(96) % 12, 12, 32)
