@@ -46,7 +46,6 @@ def files_below(folder):
     }
 
 
-@pytest.mark.slow
 def test_the_wheel_holds_every_file_of_the_packages(wheel):
     files = files_below(wheel)
     assert files == files_below(ROOT)
