@@ -7,6 +7,7 @@ import numpy as np
 
 from tfpipeline import pictures
 from tfpipeline.batches import Answers
+from tfpipeline.images import Pixels
 from tfpipeline.system import write_csv
 from tfpipeline.training import Predictions, reliability
 
@@ -49,7 +50,7 @@ class Evaluated:
         return "truth" if self.has_truth else "teacher"
 
 
-def write_all(out: pathlib.Path, images: np.ndarray, evaluated: Evaluated) -> None:
+def write_all(out: pathlib.Path, images: Pixels, evaluated: Evaluated) -> None:
     """Writes all tables and pictures into a directory; without truth and teacher there are none.
 
     Args:
@@ -80,7 +81,7 @@ def _known_reference(evaluated):
     return evaluated.reference
 
 
-def write_mistakes(path: pathlib.Path, images: np.ndarray, evaluated: Evaluated) -> None:
+def write_mistakes(path: pathlib.Path, images: Pixels, evaluated: Evaluated) -> None:
     """Writes the most confident wrong answers with the truth, or where it is not known the teacher's; none, no file."""
     predictions, teacher, names = evaluated.predictions, evaluated.teacher, evaluated.names
     reference = _known_reference(evaluated)

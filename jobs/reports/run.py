@@ -64,7 +64,7 @@ def draw(sample: Sample, predictions: Predictions, history: list[dict]) -> Figur
     count = len(sample.images.images)
     captions, colors = zip(*(caption(sample, predictions, i) for i in range(count)), strict=True)
     title = "truth, teacher (T) and student (S); green: the student is right"
-    pictures.draw_contact_sheet(left, sample.images.images, captions, colors, COLUMNS, title)
+    pictures.draw_contact_sheet(left, np.asarray(sample.images.images), captions, colors, COLUMNS, title)
     above, below = right.subplots(2, 1)
     epochs = [row["epoch"] for row in history]
     pictures.draw_curves(above, epochs, {"training loss": column(history, "loss")}, "epoch", "loss per image (nats)")

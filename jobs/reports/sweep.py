@@ -27,18 +27,28 @@ def write_table(out: pathlib.Path, about: str, changes: dict[str, str], figures:
     """
     names = [name for name in FIGURES if any(row.get(name) is not None for row in figures.values())]
     rows = [
-        [run, changed, *(figures[run].get(name) for name in names), figures[run]["steps"]]
+        [run, changed, *(figures[run].get(name) for name in names), figures[run].get("steps"), _seconds(figures[run])]
         for run, changed in changes.items()
     ]
-    header = ["run", "what it changes", *(FIGURES[name] for name in names), "steps"]
+    header = ["run", "what it changes", *(FIGURES[name] for name in names), "steps", "seconds"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    for run, changed, *reached, steps in rows:
+    for run, changed, *reached, steps, seconds in rows:
         cells = [_cell(name, value) for name, value in zip(names, reached, strict=True)]
-        lines.append(f"| {run} | {f'`{changed}`' if changed else ''} | {' | '.join(cells)} | {steps:,} |")
+        cells = [run, f"`{changed}`" if changed else "", *cells, _steps(steps, figures[run]), seconds]
+        lines.append(f"| {' | '.join(cells)} |")
     table = "\n".join(lines) + "\n"
     print(table)
     write_file(out / "table.md", f"{about}\n\n{table}".encode())
     write_csv(out / "table.csv", header, rows)
+
+
+def _steps(steps, figures):
+    """The steps of a run, or where it came to an end."""
+    return f"diverged at {figures['diverged_at_step']:,}" if steps is None else f"{steps:,}"
+
+
+def _seconds(figures):
+    return "-" if figures.get("seconds") is None else f"{figures['seconds']:,.0f}"
 
 
 def _cell(name, value):

@@ -1,9 +1,9 @@
 from .config import Config as Config
 from .data import LabeledImages as LabeledImages
 from .finished import config_of as config_of
-from .finished import load_model as load_model
 from .finished import read_answers as read_answers
 from .finished import read_classes as read_classes
+from .model_file import load_model as load_model
 from .session import train as train
 from .sweep import command_line_of as command_line_of
 from .sweep import read_sweep as read_sweep

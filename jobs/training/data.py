@@ -10,7 +10,7 @@ import numpy as np
 
 from labeling.labels import SPEC_FILE, Counting, LabelSpec, LabelStore, count_alike, open_labels, quality
 from tfpipeline.batches import Answers, views_to_replay
-from tfpipeline.images import ImageStore, View
+from tfpipeline.images import ImageStore, Pixels, View
 from tfpipeline.system import Console, UserError
 
 TRUTH = "truth"
@@ -41,7 +41,7 @@ class LabeledImages:
         answers_to_views: the teacher's to each of these views, leading axes (N, views); None without them.
     """
 
-    images: np.ndarray
+    images: Pixels
     classes: int
     truth: np.ndarray
     answers: Answers | None

@@ -3,10 +3,8 @@
 import dataclasses
 import pathlib
 
-import keras
 import numpy as np
 
-import models.networks  # noqa: F401 - registers the layers that a network's file names
 from jobs.training.config import Config
 from jobs.training.data import TRUTH, answers_to_images, hash_of_names, open_joined, spec_in, truth_in_classes_of
 from labeling.labels import LabelSpec, count_alike, quality
@@ -14,23 +12,6 @@ from tfpipeline.batches import Answers
 from tfpipeline.images import ImageStore
 from tfpipeline.system import Console, UserError, flags
 from tfpipeline.training import run_directory
-
-
-def load_model(directory: pathlib.Path) -> keras.Model:
-    """The network of a finished run.
-
-    Raises:
-        UserError: the run has no model.keras, or it does not load.
-    """
-    path = directory / "model.keras"
-    if not path.is_file():
-        raise UserError(
-            f"{path} is not there: finish the training with python -m jobs.train --run {directory} --resume"
-        )
-    try:
-        return keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError) as error:
-        raise UserError(f"{path} does not load ({error}); write it again with jobs.train --resume") from error
 
 
 def config_of(saved: dict) -> Config:

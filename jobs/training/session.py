@@ -2,16 +2,25 @@
 
 import contextlib
 import pathlib
-import tempfile
-import time
 
 import keras
 import tensorflow as tf
 
 from jobs.training import task as tasks
 from jobs.training.config import Config
-from tfpipeline.system import Console, flags, write_file
-from tfpipeline.training import SaveEvery, Saver, Task, Trainer, fetch_from_mirror, run_directory
+from jobs.training.model_file import write_model
+from models.networks import parameter_count
+from tfpipeline.system import Console, flags
+from tfpipeline.training import (
+    Diverged,
+    SaveEvery,
+    Saver,
+    Task,
+    Trainer,
+    checkpoint,
+    fetch_from_mirror,
+    run_directory,
+)
 from tfpipeline.training.distributed import Cluster, Team, build_strategy, connect_workers
 
 FIGURES = (
@@ -67,29 +76,30 @@ def _lock(directory, workers):
     return run_directory.lock_run(directory) if workers.is_chief else contextlib.nullcontext()
 
 
-def _finish(task: Task, trainer: Trainer, snapshot, config: Config) -> dict:
-    """Trains, writes model.keras and returns the figures."""
-    start = time.monotonic()
-    history = trainer.run(snapshot)
+def _finish(task: Task, trainer: Trainer, snapshot: checkpoint.Snapshot | None, config: Config) -> dict:
+    """Trains, writes model.keras and figures.json, and returns the figures."""
+    is_chief = trainer.team.workers.is_chief
+    try:
+        history = trainer.run(snapshot)
+    except Diverged as error:
+        if is_chief:
+            run_directory.write_figures(trainer.directory, {"diverged_at_step": error.step, "problem": str(error)})
+        raise
     trainer.finish()
-    if trainer.team.workers.is_chief:
-        _write_model(task.model, trainer.directory / "model.keras")
+    if is_chief:
+        write_model(task.model, trainer.directory)
     best = next((row for row in history if row["step"] == trainer.best_step), history[-1])
     images = trainer.steps_taken * config.batches.batch_size
-    return {
+    figures = {
         "steps": trainer.step,
         "epochs": len(history),
-        "seconds": round(time.monotonic() - start, 3),
+        "parameters": parameter_count(task.model),
+        "seconds": round(trainer.clock.seconds, 3),
         "images_per_second": round(images / trainer.seconds_in_steps, 1) if images else None,
         **{name: best.get(name) for name in FIGURES},
         "weights_sha256": trainer.weights_sha256(),
         "run": config.saving.run,
     }
-
-
-def _write_model(model: keras.Model, path: pathlib.Path) -> None:
-    """Writes a .keras file, whole or not at all."""
-    with tempfile.TemporaryDirectory() as directory:
-        whole = pathlib.Path(directory) / "model.keras"
-        model.save(whole, include_optimizer=False)
-        write_file(path, whole.read_bytes())
+    if is_chief:
+        run_directory.write_figures(trainer.directory, figures)
+    return figures

@@ -30,7 +30,7 @@ from labeling.enlarging.expert import Expert, answer_batch, freeze, most_probabl
 from labeling.enlarging.information import information_by_image, mutual_information
 from labeling.teachers import Teacher
 from tfpipeline.batches import Answers, concatenate
-from tfpipeline.images import IDENTITY, View
+from tfpipeline.images import IDENTITY, Pixels, View
 from tfpipeline.system import SILENT, Console
 from tfpipeline.training import TOP, share_in_top
 
@@ -107,7 +107,7 @@ def rank(responses: Mapping[str, Response]) -> list[str]:
 
 def recommend_together(
     experts: Sequence[Expert],
-    images: np.ndarray,
+    images: Pixels,
     views: Sequence[View] = (IDENTITY,),
     batch_size: int = 64,
     console: Console = SILENT,

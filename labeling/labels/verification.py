@@ -9,6 +9,7 @@ import numpy as np
 from labeling.labels.span import Span, images_in
 from labeling.labels.store import LabelStore
 from tfpipeline.batches import Answers, concatenate
+from tfpipeline.images import Pixels
 from tfpipeline.system import UserError
 
 ASIDE = "damaged"
@@ -77,7 +78,7 @@ def check_whole(store: LabelStore, found: Status) -> None:
 
 
 def recompute(
-    images: np.ndarray,
+    images: Pixels,
     store: LabelStore,
     answer: Callable[[np.ndarray], Answers],
     batch_size: int,

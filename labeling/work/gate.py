@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from labeling.enlarging import Expert, information_by_image, interpolation
 from labeling.teachers import InputRange, conventions
+from tfpipeline.images import Pixels
 from tfpipeline.system import UserError
 
 SAMPLE = 96
@@ -21,7 +22,7 @@ _CLEARLY = 3.0
 _WAY_OUT = "or --no-gate, which labels all the same"
 
 
-def check(expert: Expert, images: np.ndarray, truth: np.ndarray | None, classes: int, batch_size: int) -> str:
+def check(expert: Expert, images: Pixels, truth: np.ndarray | None, classes: int, batch_size: int) -> str:
     """Checks a teacher on a few images of those to be labeled.
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 from labeling.enlarging import Expert
 from labeling.labels import Claims, LabelSpec, LabelStore, Span, images_in
 from tfpipeline.batches import Answers, concatenate
-from tfpipeline.images import ImageStore
+from tfpipeline.images import ImageStore, Pixels
 from tfpipeline.system import SILENT, Console, StopRequest
 
 SECONDS_BETWEEN_LOOKS = 1.0  # at what another process has done
@@ -75,7 +75,7 @@ def spec_of(
 
 
 def label(
-    images: np.ndarray, store: LabelStore, answer: Answer, calls: Calls, stop: StopRequest, console: Console = SILENT
+    images: Pixels, store: LabelStore, answer: Answer, calls: Calls, stop: StopRequest, console: Console = SILENT
 ) -> int:
     """Labels what has no labels yet, sharing the work with other processes in the same directory.
 
@@ -145,7 +145,7 @@ def _write_shards(batches, store, claims, stop, advance):
 
 
 def answer_batches(
-    images: np.ndarray, spans: Iterable[Span], answer: Answer, calls: Calls
+    images: Pixels, spans: Iterable[Span], answer: Answer, calls: Calls
 ) -> Generator[tuple[Span, Answers], None, None]:
     """(span, answers to a batch of it) one after another, in the order of the images.
 

@@ -22,6 +22,7 @@ from labeling.work import labeler, runtimes
 from labeling.work.answerer import Answerer
 from labeling.work.labeler import Calls
 from labeling.work.runtimes import Way
+from tfpipeline.images import Pixels
 from tfpipeline.system import SILENT, Console, UserError, lock_file, write_file
 
 # Worth trying, the first one where there is no measurement. OpenVINO runs as many batches at a time as there are cores,
@@ -57,7 +58,7 @@ def ways(runtime: str | None, batch_size: int | None, precision: str, console: C
 
 
 def fastest(
-    base: Answerer, offered: list[Way], images: np.ndarray, key: str, cache: pathlib.Path, console: Console = SILENT
+    base: Answerer, offered: list[Way], images: Pixels, key: str, cache: pathlib.Path, console: Console = SILENT
 ) -> Answerer:
     """The answerer among the ways offered that labels the images fastest; the same one each time.
 
@@ -113,7 +114,7 @@ def _check(answer, images):
     return answer
 
 
-def images_per_second(answer: Answerer, images: np.ndarray) -> float:
+def images_per_second(answer: Answerer, images: Pixels) -> float:
     """The rate of labeling, over a few batches after the first one."""
     count = min(len(images), _IMAGES_PER_TURN)
     whole = Span(0, count - count % answer.way.batch_size or count)
@@ -128,7 +129,7 @@ def images_per_second(answer: Answerer, images: np.ndarray) -> float:
     return done / seconds
 
 
-def rates(base: Answerer, offered: list[Way], images: np.ndarray, console: Console = SILENT) -> dict[Way, float]:
+def rates(base: Answerer, offered: list[Way], images: Pixels, console: Console = SILENT) -> dict[Way, float]:
     """Of the ways offered those that are within the machine's means, with images/s, the best of several turns.
 
     Args:

@@ -13,7 +13,8 @@ from jobs import evaluate, report, train
 from jobs.reports import evaluation as reports
 from jobs.reports import run as run_report
 from jobs.training import finished
-from jobs.training.finished import Classes, config_of, load_model
+from jobs.training.finished import Classes, config_of
+from jobs.training.model_file import load_model
 from tests.support.images import store_of
 from tests.support.worlds import World
 from tfpipeline import pictures

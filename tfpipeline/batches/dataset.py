@@ -9,7 +9,7 @@ from tfpipeline.batches import order
 from tfpipeline.batches.augmentation import Augmentation
 from tfpipeline.batches.mixing import OWN_WEIGHT, PARTNER, Mixing, random_of_step
 from tfpipeline.batches.replay import draw_views, show_views
-from tfpipeline.images import View
+from tfpipeline.images import Pixels, View
 
 PARALLEL_BATCHES = 2
 
@@ -36,7 +36,7 @@ class TrainingBatches:
         UserError: there are fewer images than one batch needs.
     """
 
-    images: np.ndarray
+    images: Pixels
     targets: dict[str, np.ndarray]
     batch_size: int
     seed: int

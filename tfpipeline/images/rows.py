@@ -48,3 +48,6 @@ class Rows:
         if copy is False:
             raise ValueError("the rows lie on disk; an array of them is a copy")
         return np.asarray(self.array[self.indices], dtype)
+
+
+Pixels = np.ndarray | Rows  # of many images, uint8 (N, H, W, 3): in memory, memory-mapped, or some of those

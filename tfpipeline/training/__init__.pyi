@@ -18,5 +18,6 @@ from .saver import SaveEvery as SaveEvery
 from .saver import Saver as Saver
 from .saver import fetch_from_mirror as fetch_from_mirror
 from .saver import parse_save_every as parse_save_every
+from .trainer import Diverged as Diverged
 from .trainer import Task as Task
 from .trainer import Trainer as Trainer

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfpipeline.batches import Answers
+from tfpipeline.images import Pixels
 from tfpipeline.system import SILENT, Console
 from tfpipeline.training.metrics import TOP, share_in_top
 
@@ -45,7 +46,7 @@ class Divergence:
 
 def predict_images(
     model: "keras.Model",
-    images: np.ndarray,
+    images: Pixels,
     batch_size: int = 250,
     flip: bool = False,
     console: Console = SILENT,

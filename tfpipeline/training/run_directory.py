@@ -15,6 +15,7 @@ from tfpipeline.training.distributed import Workers
 Say = Callable[[str], None]
 
 LOCK, CONFIG, HISTORY, CHECKPOINTS = "lock", "config.json", "history.csv", "checkpoints"
+FIGURES, MODEL = "figures.json", "model.keras"
 
 
 @contextlib.contextmanager
@@ -183,6 +184,20 @@ def read_history(directory: pathlib.Path) -> list[dict[str, float | None]]:
     if not rows:
         raise UserError(f"{directory} has no finished epoch yet; go on with jobs.train --resume")
     return rows
+
+
+def write_figures(directory: pathlib.Path, figures: dict) -> None:
+    """Writes figures.json: what the training printed last, or the step at which it diverged."""
+    write_file(directory / FIGURES, (json.dumps(figures, indent=2) + "\n").encode())
+
+
+def read_figures(directory: pathlib.Path) -> dict:
+    """What figures.json says; {} where there is none, or none that can be read: it says nothing that is not known."""
+    try:
+        figures = json.loads((directory / FIGURES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return figures if isinstance(figures, dict) else {}
 
 
 def _brief(value):

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfpipeline.system import SILENT, Console, Stopped, StopRequest, UserError
 from tfpipeline.training import checkpoint, run_directory
+from tfpipeline.training.clock import Clock
 from tfpipeline.training.distributed import Team
 from tfpipeline.training.saver import Saver
 from tfpipeline.training.state import (
@@ -63,6 +64,18 @@ class Task:
     machine: dict = dataclasses.field(default_factory=dict)
 
 
+class Diverged(UserError):
+    """The loss is not finite any more.
+
+    Attributes:
+        step: the first whose loss is not.
+    """
+
+    def __init__(self, text: str, step: int):
+        super().__init__(text)
+        self.step = step
+
+
 class Trainer:
     """Trains in a run directory, from its newest whole checkpoint or from the beginning.
 
@@ -89,6 +102,7 @@ class Trainer:
         self.step, self.loss_sum = 0, 0.0
         self.history: list[dict] = []
         self.steps_taken, self.seconds_in_steps = 0, 0.0
+        self.clock = Clock(directory)
         self.team = team or Team()
         self._strategy, self._workers = self.team.strategy, self.team.workers
         with self._strategy.scope():
@@ -113,8 +127,8 @@ class Trainer:
 
         Raises:
             Stopped: SIGTERM or SIGINT came, and the state is saved.
-            UserError: the loss is not finite; names the last good checkpoint. Or the snapshot does not fit, or
-                another worker is gone.
+            Diverged: the loss is not finite; names the last good checkpoint.
+            UserError: the snapshot does not fit, or another worker is gone.
         """
         self._callbacks.on_train_begin()
         if snapshot is not None:
@@ -208,16 +222,17 @@ class Trainer:
         losses = self._take_steps(self._batches, tf.constant(steps)).numpy().tolist()
         for number, loss in enumerate(losses):
             if not math.isfinite(loss):
-                self._refuse(f"the loss of step {self.step + number} is {loss}")
+                self._refuse(self.step + number, loss)
             self.loss_sum += loss
         self.step += steps
         self._callbacks.on_train_batch_end((self.step - 1) % self.task.steps_per_epoch, {"loss": losses[-1]})
 
-    def _refuse(self, reason):
+    def _refuse(self, step, loss):
+        reason = f"the loss of step {step} is {loss}"
         found = checkpoint.newest_first(self.directory / run_directory.CHECKPOINTS)
         last = f"the last good checkpoint is {found[0]}" if found else "there is no checkpoint yet"
         last = self._workers.broadcast(last)
-        raise UserError(f"{reason}; {last}; begin another --run with a lower --learning-rate or with --clip-norm")
+        raise Diverged(f"{reason}; {last}; begin another --run with a lower --learning-rate or with --clip-norm", step)
 
     def _close_epoch(self):
         epoch = len(self.history)
@@ -264,6 +279,7 @@ class Trainer:
         config = {"experiment": self.task.experiment, "machine": self.task.machine}
         arrays = arrays_of(self._variables) | arrays
         self.saver.save(self.step, arrays, config, state, self.best_step)
+        self.clock.save()
         self._saved = (self.step, len(self.history))
 
     def _restore(self, snapshot):

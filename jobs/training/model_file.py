@@ -1,0 +1,61 @@
+"""The network of a run as a file: written whole or not at all, equal weights as equal bytes, and read again."""
+
+import io
+import json
+import pathlib
+import zipfile
+
+import keras
+
+import models.networks  # noqa: F401 - registers the layers that a network's file names
+from tfpipeline.system import UserError, scratch_directory, write_file
+from tfpipeline.training import checkpoint, run_directory
+
+_NO_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def write_model(model: keras.Model, directory: pathlib.Path) -> None:
+    """Writes model.keras into a run directory.
+
+    It is made in a directory beside, of which the next writer removes what a killed one left.
+    """
+    path = directory / run_directory.MODEL
+    with scratch_directory(directory, path.name) as place:
+        model.save(place / path.name, include_optimizer=False)
+        write_file(path, without_dates((place / path.name).read_bytes()))
+
+
+def without_dates(content: bytes) -> bytes:
+    """The bytes of a .keras file that says nothing of when it was written."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, io.BytesIO() as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as copy:
+            for name in archive.namelist():
+                part = archive.read(name)
+                if name == "metadata.json":
+                    part = json.dumps(json.loads(part) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+                copy.writestr(zipfile.ZipInfo(name, _NO_DATE), part)
+        return file.getvalue()
+
+
+def load_model(directory: pathlib.Path) -> keras.Model:
+    """The network of a finished run.
+
+    Raises:
+        UserError: the run has no model.keras, or it does not load, or the run went on after it was written.
+    """
+    path = directory / run_directory.MODEL
+    finish = f"finish the training with python -m jobs.train --run {directory} --resume"
+    if not path.is_file():
+        raise UserError(f"{path} is not there: {finish}")
+    written = run_directory.read_figures(directory).get("steps")
+    newest = checkpoint.newest_first(directory / run_directory.CHECKPOINTS)
+    if written is not None and newest and checkpoint.step_of(newest[0]) > written:
+        raise UserError(
+            f"{path} is the network after step {written}, and the run has gone on to step "
+            f"{checkpoint.step_of(newest[0])} since: {finish}, and the other flags it had"
+        )
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Whatever a damaged file makes Keras, h5py or zipfile raise.
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} does not load ({reason}); write it again with jobs.train --resume") from error
