@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from jobs import command
-from tfpipeline.images import ImageFlags, open_images
+from tfpipeline.images import ImageFlags
 from tfpipeline.system import Console
 from tfpipeline.system.flags import Flags, Range, flag, required
 
@@ -17,17 +17,34 @@ class EvaluationFlags(Flags):
 
     run: str = required("run directory of jobs.train, with model.keras", metavar="DIR")
     labels: str | None = flag(None, "label store of these images, for the agreement with the teacher", metavar="DIR")
-    out: str | None = flag(None, "where tables and pictures go, by default RUN/evaluation", metavar="DIR")
+    out: str | None = flag(
+        None,
+        "where tables and pictures go, by default RUN/evaluation, and for other images than those that the run held "
+        "out a directory beside it that is named after them",
+        metavar="DIR",
+    )
     flip: bool = flag(False, "average the answers on each image and on its mirror image")
     batch_size: int = flag(250, "images at a time", metavar="N", within=Range(at_least=1))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluatedImages(ImageFlags):
+    """Which images; by default those that the run held out."""
+
+    images: str | None = flag(  # type: ignore[assignment]
+        None, "as of jobs.train, by default those of the run", metavar="SPEC"
+    )
+    split: str | None = flag(  # type: ignore[assignment]
+        None, "the source's split, by default the one that was held out", metavar="SPLIT"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Flags):
     """Evaluates a trained run on a split: accuracy, agreement with the teacher, confusion, calibration, mistakes."""
 
-    images: ImageFlags
     evaluation: EvaluationFlags
+    images: EvaluatedImages
     quiet: bool = flag(False, "no progress")
 
 
@@ -35,23 +52,24 @@ def run(config: Config) -> dict:
     """Evaluates, writes the tables and pictures, and returns the figures."""
     command.import_tensorflow()
     from jobs.reports import evaluation as reports
-    from jobs.training import load_model, read_answers, read_classes
+    from jobs.training import load_model, open_evaluated, read_answers, read_classes
     from models.losses import distillation
     from tfpipeline.training import Divergence, measure, predict_images
 
     console, wanted = Console(config.quiet), config.evaluation
     directory = pathlib.Path(wanted.run)
     model = load_model(directory)
-    store = open_images(config.images, console)
-    count = model.output_shape[-1]
-    teacher = None if wanted.labels is None else read_answers(wanted.labels, store, count, console)
-    classes = read_classes(directory, count, wanted.labels)
+    images = open_evaluated(directory, config.images, model.input_shape[1:], wanted.labels, console)
+    store, count = images.store, model.output_shape[-1]
+    teacher = None if images.labels is None else read_answers(images.labels, store, count, console)
+    classes = read_classes(directory, count, images.labels)
     truth = classes.truth_of(store, console)
     divergence = None if teacher is None else Divergence(distillation, teacher)
     predictions = predict_images(model, store.images, wanted.batch_size, wanted.flip, console, divergence)
-    out = pathlib.Path(wanted.out or directory / "evaluation")
+    out = pathlib.Path(wanted.out or directory / images.place)
     reports.write_all(out, store.images, reports.Evaluated(predictions, truth, teacher, classes.names(store)))
     figures = measure(predictions, truth, None if teacher is None else teacher.first)
+    reports.write_origin(out, directory, {"images": store.fingerprint, "flip": wanted.flip, **figures})
     reports.print_table(figures)
     return {"images": len(store), **figures, "out": str(out), "run": wanted.run}
 

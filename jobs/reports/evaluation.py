@@ -1,6 +1,7 @@
 """The tables and pictures of an evaluation: mistakes, calibration, confusion, a row for each class."""
 
 import dataclasses
+import json
 import pathlib
 
 import numpy as np
@@ -8,12 +9,14 @@ import numpy as np
 from tfpipeline import pictures
 from tfpipeline.batches import Answers
 from tfpipeline.images import Pixels
-from tfpipeline.system import write_csv
-from tfpipeline.training import Predictions, reliability
+from tfpipeline.system import sha256_of_file, write_csv, write_file
+from tfpipeline.training import Predictions, reliability, run_directory
 
 MOST_MISTAKES = 32
 MOST_CLASSES_IN_PICTURE = 40
 MOST_CONFUSIONS = 30
+ORIGIN = "evaluation.json"
+FILES = (ORIGIN, "mistakes.png", "reliability.png", "confusion.png", "per_class.csv")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,11 +62,34 @@ def write_all(out: pathlib.Path, images: Pixels, evaluated: Evaluated) -> None:
         evaluated: what is known of them.
     """
     out.mkdir(parents=True, exist_ok=True)
+    for name in FILES:  # What an earlier evaluation showed is not this one's.
+        (out / name).unlink(missing_ok=True)
     if evaluated.reference is not None:
         write_mistakes(out / "mistakes.png", images, evaluated)
         write_reliability(out / "reliability.png", evaluated)
         write_confusion(out / "confusion.png", evaluated)
         write_per_class(out / "per_class.csv", evaluated)
+
+
+def write_origin(out: pathlib.Path, run: pathlib.Path, origin: dict) -> None:
+    """Writes evaluation.json: of which network and which images these tables and pictures are.
+
+    Args:
+        out: the directory of the evaluation.
+        run: the run directory.
+        origin: what else there is to say, for JSON.
+    """
+    network = sha256_of_file(run / run_directory.MODEL)
+    write_file(out / ORIGIN, (json.dumps({"network": network, **origin}, indent=2) + "\n").encode())
+
+
+def is_of(out: pathlib.Path, run: pathlib.Path) -> bool:
+    """Whether an evaluation is of the network that the run has now."""
+    try:
+        origin = json.loads((out / ORIGIN).read_text(encoding="utf-8"))
+        return origin["network"] == sha256_of_file(run / run_directory.MODEL)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def confusions(evaluated: Evaluated) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

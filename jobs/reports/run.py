@@ -9,6 +9,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
+from jobs.reports.evaluation import is_of
 from jobs.training import Config, LabeledImages, open_data, read_classes
 from tfpipeline import pictures
 from tfpipeline.images import open_images
@@ -100,12 +101,13 @@ def write_page(directory: pathlib.Path, flags: dict, history: list[dict], pictur
     """The text of report.html, its pictures inside.
 
     Args:
-        directory: of the run; the pictures of an evaluation in it are shown too.
+        directory: of the run; the pictures of an evaluation in it are shown, too, where they are of its network.
         flags: of the run.
         history: a row for each epoch.
         picture: a PNG.
     """
-    found = sorted((directory / "evaluation").glob("*.png")) if (directory / "evaluation").is_dir() else []
+    evaluation = directory / "evaluation"
+    found = sorted(evaluation.glob("*.png")) if is_of(evaluation, directory) else []
     embedded = [("Answers and curves", picture), *((path.stem, path.read_bytes()) for path in found)]
     template = pathlib.Path(__file__).with_name("run.html.jinja").read_text(encoding="utf-8")
     return (

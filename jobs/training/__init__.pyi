@@ -1,6 +1,7 @@
 from .config import Config as Config
 from .data import LabeledImages as LabeledImages
 from .finished import config_of as config_of
+from .finished import open_evaluated as open_evaluated
 from .finished import read_answers as read_answers
 from .finished import read_classes as read_classes
 from .model_file import load_model as load_model

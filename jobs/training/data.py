@@ -37,6 +37,7 @@ class LabeledImages:
         answers: the teacher's to each whole image, leading axes (N,); None where there is no teacher.
         identity: hashes of all that decides the result, by name, for the experiment.
         counting: how the student counts the classes.
+        class_names: of the classes, in their order; () where neither the labels nor the images say.
         views: the views that are replayed in training; () when only whole images are learned.
         answers_to_views: the teacher's to each of these views, leading axes (N, views); None without them.
     """
@@ -47,6 +48,7 @@ class LabeledImages:
     answers: Answers | None
     identity: dict[str, Any]
     counting: Counting
+    class_names: tuple[str, ...] = ()
     views: tuple[View, ...] = ()
     answers_to_views: Answers | None = None
 
@@ -101,7 +103,7 @@ def _learn_truth(store, replay):
     classes = len(store.classes) or int(store.truth.max()) + 1
     identity = _identity_of(store) | {"labels": hash_of([store.truth]), "class_order": hash_of_names(store.classes)}
     counting = TrueClasses(tuple(name for name, _ in store.classes), classes)
-    return LabeledImages(store.images, classes, store.truth, None, identity, counting)
+    return LabeledImages(store.images, classes, store.truth, None, identity, counting, counting.class_names)
 
 
 def _learn_answers(store, labels, console, replay):
@@ -123,9 +125,17 @@ def _learn_answers(store, labels, console, replay):
         everything.view(whole),
         identity,
         spec,
+        _class_names(spec, store),
         views_to_replay(spec.views) if replay else (),
         everything if replay else None,
     )
+
+
+def _class_names(spec, store):
+    """The names of the labels' classes: their own, else those of the images where they are as many."""
+    if spec.class_names or spec.subset or len(store.classes) != spec.classes:
+        return tuple(spec.class_names)
+    return tuple(name for name, _ in store.classes)
 
 
 def _identity_of(store):

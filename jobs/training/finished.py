@@ -1,15 +1,19 @@
 """What other jobs need of a run that jobs.train left: its network, its flags, and how it counts the classes."""
 
 import dataclasses
+import itertools
 import pathlib
+import re
+from collections.abc import Sequence
 
 import numpy as np
 
 from jobs.training.config import Config
 from jobs.training.data import TRUTH, answers_to_images, hash_of_names, open_joined, spec_in, truth_in_classes_of
+from jobs.training.task import HOLD_OUT_SEED, NO_HOLD_OUT, held_out_images
 from labeling.labels import LabelSpec, count_alike, quality
 from tfpipeline.batches import Answers
-from tfpipeline.images import ImageStore
+from tfpipeline.images import ImageFlags, ImageStore, hold_out, open_images, parse_share
 from tfpipeline.system import Console, UserError, flags
 from tfpipeline.training import run_directory
 
@@ -56,13 +60,19 @@ def read_classes(directory: pathlib.Path, count: int, labels: str | None = None)
     config = run_directory.read_config(directory) or {"flags": {}}
     learned = config["flags"].get("labels")
     given, own = spec_in(labels), spec_in(learned)
+    names = tuple(config.get("class_names", ()))
     if given and own and not count_alike(given, own):
         raise UserError(
             f"--labels {labels} count other classes, or in another order, than {learned}, which the network "
             "learned from; give labels by the same teacher over the same classes"
         )
+    if given and names and given.class_names and tuple(given.class_names) != names:
+        raise UserError(
+            f"--labels {labels} count other classes, or in another order, than the network learned: "
+            f"{first_difference(given.class_names, names)}; give labels by the same teacher over the same classes"
+        )
     order = config.get("experiment", {}).get("class_order") if learned == TRUTH else None
-    return Classes(count, given or own, order)
+    return Classes(count, given or own, order, names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,18 +84,26 @@ class Classes:
         spec: of labels that count them alike; None where there are none.
         order: the hash of the classes, in their order, that the network learned from the truth; None where nothing
             says it.
+        learned: the names of the classes that the run learned; () where it does not say.
     """
 
     count: int
     spec: LabelSpec | None = None
     order: str | None = None
+    learned: tuple[str, ...] = ()
 
     def truth_of(self, store: ImageStore, console: Console) -> np.ndarray:
         """The truth of images as the network counts its classes, int32 (N,), -1 where it is not known.
 
+        Classes are matched by their names; numbers alone are matched only where one side has no names.
+
         Raises:
             UserError: the truth counts other classes than the network, and nothing tells how they belong together.
         """
+        if self.spec is not None and self.spec.class_names:
+            return truth_in_classes_of(self.spec, store, console)
+        if self.learned and store.classes:
+            return self._by_name(store, console)
         if self.spec is not None:
             return truth_in_classes_of(self.spec, store, console)
         if len(store.classes) not in (0, self.count) or store.truth.max() >= self.count:
@@ -101,10 +119,117 @@ class Classes:
             )
         return store.truth
 
+    def _by_name(self, store, console):
+        """The truth where the run and the images name their classes."""
+        mine = {name: index for index, name in enumerate(self.learned)}
+        theirs = [next((name for name in pair if name in mine), None) for pair in store.classes]
+        if not any(theirs):
+            raise UserError(
+                "the images are of other classes than the network learned: "
+                f"{first_difference([name for _, name in store.classes], self.learned)}; give images of its classes, "
+                "or a truth that names them as it does"
+            )
+        if strangers := [pair[-1] for pair, name in zip(store.classes, theirs, strict=True) if name is None]:
+            console.say(
+                f"{len(strangers):,} of {len(theirs):,} classes of the images, such as {strangers[0]}, are none that "
+                "the network learned; their images count as unknown"
+            )
+        positions = [-1 if name is None else mine[name] for name in theirs]
+        return np.array([*positions, -1], np.int32)[store.truth]
+
     def names(self, store: ImageStore) -> list[str]:
-        """A short name for each class: as the labels' spec or the store has them, else the numbers."""
+        """A short name for each class: as the run, the labels or the images have it, else a number."""
+        if self.spec is not None and self.spec.class_names:
+            return [_short(name) for name in quality.class_names(self.spec, store)]
+        if self.learned:
+            shown = dict(store.classes)  # The names of WordNet ids, where the images know them.
+            return [_short(shown.get(name, name)) for name in self.learned]
         if self.spec is not None:
-            return [name.split(",")[0] for name in quality.class_names(self.spec, store)]
+            return [_short(name) for name in quality.class_names(self.spec, store)]
         if len(store.classes) != self.count:
             return [str(number) for number in range(self.count)]
-        return [name.split(",")[0] for _, name in store.classes]
+        return [_short(name) for _, name in store.classes]
+
+
+def _short(name):
+    return name.split(",")[0]
+
+
+def first_difference(given: Sequence[str], own: Sequence[str]) -> str:
+    """The first class that two lists of names do not have at the same place, for the person at the terminal."""
+    for number, (one, other) in enumerate(itertools.zip_longest(given, own, fillvalue="nothing")):
+        if one != other:
+            return f"class {number} is {one} there and {other} here"
+    return "no class differs"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EvaluatedStore:
+    """The images that an evaluation is about.
+
+    Attributes:
+        store: the images.
+        labels: their label store, or None.
+        place: where the results go within the run directory.
+    """
+
+    store: ImageStore
+    labels: str | None
+    place: str
+
+
+def open_evaluated(
+    directory: pathlib.Path,
+    wanted: ImageFlags,
+    image_shape: tuple[int | None, ...],
+    labels: str | None,
+    console: Console,
+) -> EvaluatedStore:
+    """The images to evaluate a run on: those that are named, else those that it held out.
+
+    Args:
+        directory: of the run.
+        wanted: what is named of them; `images` and `split` may be None.
+        image_shape: (H, W, 3) of what the network takes; None where it takes any.
+        labels: a label store of them, or None.
+        console: where notes go.
+
+    Raises:
+        UserError: they cannot be read, are of another size than the network takes, or nothing says which they are.
+    """
+    saved = run_directory.read_config(directory)
+    config = None if saved is None or wanted.images is not None else config_of(saved["flags"])
+    if config is None and wanted.images is None:
+        raise UserError(f"{directory} does not say which images the run had; give --images and --split")
+    height = image_shape[0]
+    if wanted.size not in (None, height) and height is not None:
+        raise UserError(f"--size {wanted.size}: the network of {directory} takes images of {height} pixels a side")
+    given = {name: value for name, value in flags.flat(wanted).items() if value not in (None, False)}
+    if config is None:
+        flag_values = {"split": "train", "size": height} | given
+        place = f"evaluation-{_file_name(wanted.images)}-{_file_name(flag_values['split'])}"
+        return EvaluatedStore(open_images(flags.from_flat(ImageFlags, flag_values), console), labels, place)
+    if wanted.split is None:
+        store, own_labels = _open_held_out(config, given, console)
+        return EvaluatedStore(store, labels or own_labels, "evaluation")
+    if wanted.split == config.images.split:
+        console.say(f"--split {wanted.split}: these are images that the run was trained on")
+    images = flags.change(config.images, **given)
+    return EvaluatedStore(open_images(images, console), labels, f"evaluation-{_file_name(wanted.split)}")
+
+
+def _open_held_out(config, given, console):
+    """(the images that a run held out, their label store or None)."""
+    validation = config.validation
+    if validation.hold_out not in (None, NO_HOLD_OUT):
+        _, held_out = hold_out(open_images(config.images, console), parse_share(validation.hold_out), HOLD_OUT_SEED)
+        return held_out, None if config.labels.labels == TRUTH else config.labels.labels
+    images = held_out_images(validation, config.images)
+    if images is None:
+        raise UserError("the run held no images out; give --images and --split, such as --split train")
+    return open_images(flags.change(images, **given), console), validation.validation_labels
+
+
+def _file_name(text):
+    """A text as a part of a file name."""
+    return re.sub(r"[^\w.+-]+", "-", pathlib.PurePath(text).name)[:60]

@@ -66,8 +66,8 @@ def train(config: Config, every: SaveEvery, cluster: Cluster | None) -> dict:
         if snapshot is not None:
             tasks.check_snapshot(snapshot, task, config.optimizer.schedule, console)
         if workers.is_chief:
-            content = {"flags": flags.flat(config), "experiment": task.experiment, "machine": task.machine}
-            run_directory.write_config(directory, content)
+            said = {"experiment": task.experiment, "machine": task.machine, "class_names": task.class_names}
+            run_directory.write_config(directory, {"flags": flags.flat(config), **said})
         return _finish(task, Trainer(task, directory, saver, console=console, team=team), snapshot, config)
 
 

@@ -69,6 +69,7 @@ def build_task(config: Config, replicas: int, console: Console, workers: Workers
         monitor=config.epochs.monitor if config.epochs.best else None,
         experiment=experiment_of(config, data, validation) | {"replicas": replicas},
         machine=machine() | {"workers": workers.count},
+        class_names=data.class_names,
     )
 
 

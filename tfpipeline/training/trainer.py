@@ -49,6 +49,7 @@ class Task:
         monitor: the figure that tells the best epoch, whose checkpoint is kept; None keeps only the newest.
         experiment: all that decides the result, for JSON; going on with another one is refused.
         machine: all that decides the rounding, for JSON; going on with another one is said aloud.
+        class_names: of the classes that the logits are of, in their order; () where nobody says.
     """
 
     model: keras.Model
@@ -62,6 +63,7 @@ class Task:
     monitor: str | None = None
     experiment: dict = dataclasses.field(default_factory=dict)
     machine: dict = dataclasses.field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
 
 class Diverged(UserError):
