@@ -2,3 +2,5 @@
 
 What several commands share is in training, labeling and reports.
 """
+
+import tfpipeline  # noqa: F401 - lets old names of modules import

@@ -2,3 +2,7 @@
 
 Its rooms, each on top of those before it: system, images and pictures, batches, training.
 """
+
+from tfpipeline.system import redirect
+
+redirect()

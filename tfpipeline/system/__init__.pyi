@@ -14,6 +14,7 @@ from .files import write_file as write_file
 from .locks import lock as lock
 from .locks import lock_file as lock_file
 from .locks import open_locked as open_locked
+from .moved import redirect as redirect
 from .signals import StopRequest as StopRequest
 from .tables import print_figures as print_figures
 from .tables import print_table as print_table
