@@ -1,11 +1,19 @@
 """Hostile and odd archives and folders: nothing is extracted, followed or run; each oddity is refused by name."""
 
+import bz2
 import functools
+import gzip
 import io
+import lzma
 import os
+import pathlib
+import random
+import re
 import struct
+import subprocess
 import tarfile
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -15,6 +23,7 @@ from tests.support.images_on_disk import encoded, pixels_of, write_folder, write
 from tfpipeline.images import listing
 from tfpipeline.system.errors import UserError
 
+PACKERS = ("gz", "bz2", "xz")
 GOOD = encoded(pixels_of(0))
 OTHER = encoded(pixels_of(1))
 
@@ -282,3 +291,339 @@ def test_no_images_at_all_are_refused(tmp_path):
     ):
         with pytest.raises(UserError, match=r"holds no images: no file in it has a name like \*.png"):
             list(source_of(spec))
+
+
+OF_SYSTEMS = (
+    *("cat/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", "@eaDir/x/SYNOPHOTO_THUMB_M.jpg", "$RECYCLE.BIN/S-1-5/$R1.jpg"),
+    *(
+        "$Recycle.Bin/1.png",
+        "System Volume Information/1.png",
+        "lost+found/#12.png",
+        "LOST.DIR/7.png",
+        "FOUND.000/1.png",
+    ),
+    *("#recycle/1.png", "@Recycle/1.png", "dog/#snapshot/1.png", "__MACOSX/cat/1.png", "cat/Thumbs.db", "desktop.ini"),
+    *("Network Trash Folder/1.png", "Temporary Items/1.png", "RECYCLER/1.png"),
+)
+HIDDEN = (".Trash/1.png", ".Trash-1000/files/1.png", "cat/._1.png", ".thumbnails/1.png", "dog/.DS_Store", ".hidden.png")
+OTHERS = ("README.txt", "cat/labels.csv", "weights.h5", "cloud.pcd", "paper.pdf", "clip.mpg", "raw.nef", "no suffix")
+CLASSES_LIKE_SYSTEMS = (
+    "recycled/1.png",
+    "lost and found/1.png",
+    "desktop/1.png",
+    "temporary/1.png",
+    "Recycle Bin/1.png",
+)
+
+
+@pytest.mark.parametrize("make", [write_folder, write_tar, write_zip])
+def test_what_systems_make_is_no_image_and_is_counted(tmp_path, make):
+    files = dict.fromkeys(("cat/1.jpg", "dog/1.jpg", *OF_SYSTEMS, *HIDDEN, *OTHERS), GOOD)
+    place = make(tmp_path / "x", files)
+    source = source_of(f"{'folder' if make is write_folder else 'archive'}:{place}")
+    assert [name for name, _, _ in source] == ["cat/1.jpg", "dog/1.jpg"]
+    assert source.classes == (("cat", "cat"), ("dog", "dog"))
+    (note,) = source.notes
+    assert note.endswith(
+        f": files left out: {len(OF_SYSTEMS + HIDDEN + OTHERS)} ({len(HIDDEN)} hidden,"
+        f" {len(OF_SYSTEMS)} made by systems, {len(OTHERS)} not named like images)"
+    )
+
+
+@pytest.mark.parametrize("make", [write_folder, write_tar, write_zip])
+def test_classes_may_be_called_nearly_like_what_systems_make(tmp_path, make):
+    place = make(tmp_path / "x", dict.fromkeys(CLASSES_LIKE_SYSTEMS, GOOD))
+    source = source_of(f"{'folder' if make is write_folder else 'archive'}:{place}")
+    assert [name for name, _, _ in source] == sorted(CLASSES_LIKE_SYSTEMS)
+    assert source.notes == []
+
+
+def test_archives_in_a_folder_are_left_out_with_the_way_to_read_them(tmp_path):
+    folder = write_folder(tmp_path / "x", {"1.png": GOOD, "more.tar.gz": b"", "others.zip": b""})
+    source = source_of(f"folder:{folder}")
+    assert len(list(source)) == 1
+    assert source.notes == ["folder:x: files left out: 2 (2 archives, which --images archive:FILE reads)"]
+
+
+def test_where_nothing_is_an_image_it_is_said_what_there_is(tmp_path):
+    place = write_tar(tmp_path / "x.tar", {"a.txt": b"", "b.nef": b"", ".c.png": b""})
+    with pytest.raises(UserError, match=r"no images: .*; files left out: 3 \(1 hidden, 2 not named like images\)"):
+        list(source_of(f"archive:{place}"))
+
+
+def test_a_folder_that_cannot_be_opened_is_refused_by_name_but_for_those_of_systems(tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "x", {"1.png": GOOD, "closed/2.png": GOOD, "lost+found/3.png": GOOD})
+    whole = pathlib.Path.iterdir
+
+    def iterdir(path):
+        if path.name in ("closed", "lost+found"):
+            raise PermissionError(13, "Permission denied")
+        return whole(path)
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", iterdir)
+    with pytest.raises(UserError, match=r"image closed/ is a folder that cannot be opened \(Permission denied\)"):
+        list(source_of(f"folder:{folder}"))
+    source = source_of(f"folder:{folder}", skip_broken=True)
+    assert [name for name, _, _ in source] == ["1.png"]
+    assert source.skipped == ["closed/"]
+    assert source.notes == ["folder:x: files left out: 1 (1 made by systems)"]
+
+
+def test_folders_1200_levels_deep_are_read_or_refused_in_one_line(tmp_path):
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("down", dir_fd=here)
+        below = os.open("down", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    write_folder(tmp_path, {"1.png": GOOD})
+    source = source_of(f"folder:{tmp_path}", skip_broken=True)
+    assert [name for name, _, _ in source] == ["1.png"]
+    with pytest.raises(UserError, match=r"down/ is a folder that cannot be opened \(File name too long\)") as refusal:
+        list(source_of(f"folder:{tmp_path}"))
+    assert len(str(refusal.value)) < 1000
+    os.close(here)
+    subprocess.run(["rm", "-r", tmp_path / "down"], check=True)  # Python's own would need as many frames.
+
+
+def test_a_link_to_itself_is_refused_by_name(tmp_path):
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    with pytest.raises(UserError, match=r"image loop.png cannot be read \(Too many levels of symbolic links\)"):
+        list(source_of(f"folder:{tmp_path}"))
+
+
+def without_end(tar):
+    return tar.rstrip(b"\0") + bytes(-len(tar.rstrip(b"\0")) % 512)
+
+
+PARTS = [tar_of((f"{i}.png", GOOD)) for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"".join(PARTS),
+        b"".join(without_end(part) + bytes(1024) for part in PARTS),
+        b"".join(without_end(part) + bytes(512) for part in PARTS),
+        b"".join(PARTS) + bytes(40 * 512),
+        gzip.compress(PARTS[0]) + gzip.compress(PARTS[1] + PARTS[2]),
+        bz2.compress(PARTS[0]) + bz2.compress(PARTS[1]) + bz2.compress(PARTS[2]),
+        lzma.compress(PARTS[0] + PARTS[1]) + lzma.compress(PARTS[2]),
+        bytes(1024) + b"".join(PARTS),
+    ],
+    ids=["padded", "two blocks", "one block", "zeros after", "gzip", "bzip2", "xz", "zeros before"],
+)
+def test_tars_one_after_the_other_are_read_to_the_last(tmp_path, content):
+    (tmp_path / "x").write_bytes(content)
+    assert [name for name, _, _ in source_of(f"archive:{tmp_path / 'x'}")] == ["0.png", "1.png", "2.png"]
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [
+        (b"more", "truncated header"),
+        (b"PK" + bytes(1022), "bad checksum"),
+        (bytes(range(256)) * 4, "bad checksum|invalid header"),
+        (bytes(1024) + b"\x01" + bytes(511), "bad checksum"),
+        (bytes(100), "truncated header"),
+        (PARTS[1][:300], "truncated header"),
+        (PARTS[1][:600], "unexpected end of data|truncated|empty"),
+    ],
+)
+def test_what_follows_the_end_of_a_tar_and_is_none_is_damage(tmp_path, rest, reason):
+    (tmp_path / "x.tar").write_bytes(PARTS[0] + rest)
+    with pytest.raises(UserError, match=rf"x.tar is damaged or is no tar or zip archive \(.*({reason})"):
+        list(source_of(f"archive:{tmp_path / 'x.tar'}"))
+
+
+def with_name(archive, old, new):
+    assert archive.count(old) == 2  # In the header of the member and in the directory.
+    return archive.replace(old, new)
+
+
+def with_unicode_path(raw, name):
+    """A zip whose only name is `raw`, with the extra field that holds it in UTF-8."""
+    field = struct.pack("<BL", 1, zlib.crc32(raw)) + name.encode()
+    entry = zipfile.ZipInfo("x" * len(raw))
+    entry.extra = struct.pack("<HH", 0x7075, len(field)) + field
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(entry, GOOD)
+    return with_name(file.getvalue(), b"x" * len(raw), raw)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (with_name(zip_of(("xxxxx.png", GOOD)), b"xxxxx.png", "café.png".encode()), "café.png"),
+        (with_name(zip_of(("xxxxxx/1.png", GOOD)), b"xxxxxx/1.png", "画像/1.png".encode()), "画像/1.png"),
+        (with_name(zip_of(("cafx.png", GOOD)), b"cafx.png", "café.png".encode("cp437")), "café.png"),
+        (zip_of(("café.png", GOOD)), "café.png"),
+        (with_unicode_path("café.png".encode("cp437"), "кафе.png"), "кафе.png"),
+        (with_name(zip_of(("ax1.png", GOOD)), b"ax1.png", b"a\\1.png"), "a/1.png"),
+        (with_name(zip_of(("1.pngx.txt", GOOD)), b"1.pngx.txt", b"1.png\0.txt"), "1.png"),
+    ],
+    ids=["UTF-8 without its flag", "two letters of three bytes", "cp437", "flag", "extra field", "backslash", "zero"],
+)
+def test_names_in_zips_are_read_as_they_are_meant(tmp_path, content, name):
+    (tmp_path / "x.zip").write_bytes(content)
+    ((found, pixels, _),) = source_of(f"archive:{tmp_path / 'x.zip'}")
+    assert found == name
+    np.testing.assert_array_equal(pixels, pixels_of(0))
+
+
+def test_backslashes_that_lead_out_of_a_zip_are_refused(tmp_path):
+    (tmp_path / "x.zip").write_bytes(zip_of(("..\\..\\bad.png", GOOD)))
+    with pytest.raises(UserError, match=r"image \.\./\.\./bad.png has a name that leads out of the archive"):
+        list(source_of(f"archive:{tmp_path / 'x.zip'}"))
+
+
+def zip_without(name, content):
+    """A zip whose directory does not list one of its members."""
+    archive = bytearray(content)
+    for start in (match.start() for match in re.finditer(b"PK\x01\x02", bytes(archive))):
+        name_length, extra_length, comment_length = struct.unpack_from("<3H", archive, start + 28)
+        end = start + 46 + name_length + extra_length + comment_length
+        if archive[start + 46 : start + 46 + name_length] == name.encode():
+            break
+    archive_end = archive.index(b"PK\x05\x06")
+    count, _, size, offset = struct.unpack_from("<2H2L", archive, archive_end + 8)
+    struct.pack_into("<2H2L", archive, archive_end + 8, count - 1, count - 1, size - (end - start), offset)
+    del archive[start:end]
+    return bytes(archive)
+
+
+def streamed_zip_of(*members):
+    """A zip written to a pipe: the sizes follow the content."""
+
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+        def tell(self):
+            raise OSError
+
+        def seek(self, *_):
+            raise OSError
+
+    file = Pipe()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+THREE = [(f"{i}.png", GOOD) for i in range(3)]
+
+
+@pytest.mark.parametrize("make", [zip_of, streamed_zip_of])
+@pytest.mark.parametrize("lost", ["0.png", "1.png", "2.png"])
+def test_a_zip_whose_directory_lists_fewer_than_there_are_is_refused(tmp_path, make, lost):
+    whole = make(*THREE)
+    (tmp_path / "x.zip").write_bytes(whole)
+    assert len(list(source_of(f"archive:{tmp_path / 'x.zip'}"))) == 3
+    (tmp_path / "x.zip").write_bytes(zip_without(lost, whole))
+    with pytest.raises(UserError, match=r"x.zip is damaged .*its directory does not list the member at byte [\d,]+"):
+        list(source_of(f"archive:{tmp_path / 'x.zip'}", skip_broken=True))
+
+
+def test_zips_one_after_the_other_are_refused_rather_than_read_in_part(tmp_path):
+    (tmp_path / "x.zip").write_bytes(zip_of(*THREE) + zip_of(("other.png", OTHER)))
+    with pytest.raises(UserError, match="its directory does not list the member at byte 0"):
+        list(source_of(f"archive:{tmp_path / 'x.zip'}"))
+
+
+def test_a_comment_in_a_zip_does_no_harm_and_a_program_before_it_is_none(tmp_path):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.comment = b"a comment"
+        for name, content in THREE:
+            archive.writestr(name, content)
+    (tmp_path / "x.zip").write_bytes(file.getvalue())
+    assert len(list(source_of(f"archive:{tmp_path / 'x.zip'}"))) == 3
+    (tmp_path / "x.zip").write_bytes(b"MZ a program that unpacks itself" + file.getvalue())
+    with pytest.raises(UserError, match="is damaged or is no tar or zip archive"):
+        list(source_of(f"archive:{tmp_path / 'x.zip'}"))
+
+
+@pytest.mark.parametrize("other", [".png", ".txt"])
+def test_a_member_whose_two_names_differ_is_not_left_out_by_one_of_them(tmp_path, other):
+    content = zip_of(("a.png", GOOD), ("good.png", GOOD))
+    position = content.rindex(b"a.png")
+    (tmp_path / "x.zip").write_bytes(content[:position] + b"b" + other.encode() + content[position + 5 :])
+    with pytest.raises(UserError, match=rf"image b{other} cannot be read \(its names .* a.png, differ\)"):
+        list(source_of(f"archive:{tmp_path / 'x.zip'}"))
+
+
+def damage(content, position, bit):
+    return content[:position] + bytes([content[position] ^ 1 << bit]) + content[position + 1 :]
+
+
+def test_no_flipped_bit_of_a_zip_loses_an_image_without_a_word(tmp_path):
+    images = {f"{i}.png": encoded(pixels_of(i, 2, 2)) for i in range(2)}
+    content = zip_of(*images.items(), ("README", b"text"))
+    directory = content.index(b"PK\x01\x02")
+    flips = [(position, position % 8) for position in range(directory)]
+    flips += [(position, bit) for position in range(directory, len(content)) for bit in range(8)]
+    whole = 0
+    for position, bit in flips:
+        (tmp_path / "x.zip").write_bytes(damage(content, position, bit))
+        try:
+            found = [(name, pixels) for name, pixels, _ in source_of(f"archive:{tmp_path / 'x.zip'}")]
+        except UserError:
+            continue
+        assert [name for name, _ in found] == list(images), (position, bit)
+        for i, (_, pixels) in enumerate(found):
+            np.testing.assert_array_equal(pixels, pixels_of(i, 2, 2))
+        whole += 1
+    assert 0 < whole < len(flips)
+
+
+def test_no_flipped_bit_of_a_tar_loses_an_image_without_a_word(tmp_path):
+    content = tar_of(("0.png", encoded(pixels_of(0, 2, 2))), ("1.png", encoded(pixels_of(1, 2, 2))))
+    for position in [*range(0, 2048, 3), *range(2048, 4096, 50)]:
+        (tmp_path / "x.tar").write_bytes(damage(content, position, position % 8))
+        try:
+            names = [name for name, _, _ in source_of(f"archive:{tmp_path / 'x.tar'}")]
+        except UserError:
+            continue
+        assert names == ["0.png", "1.png"], position
+
+
+def mutations(content, count):
+    """Copies of `content` damaged in all ways: bits, bytes, what is cut, missing, repeated or put between."""
+    rng = random.Random(0)
+    for _ in range(count):
+        damaged = bytearray(content)
+        first, last, other = (rng.randrange(len(content)) for _ in range(3))
+        first, last = min(first, last), max(first, last)
+        match rng.randrange(6):
+            case 0 | 1:
+                for position in rng.sample(range(len(content)), rng.choice([1, 2, 5])):
+                    damaged[position] ^= 1 << rng.randrange(8)
+            case 2:
+                damaged[first : first + 4] = rng.choice([b"\xff\xff\xff\xff", bytes(4), b"-999", rng.randbytes(4)])
+            case 3:
+                del damaged[first:last]
+            case 4:
+                damaged[other:other] = damaged[first:last]
+            case 5:
+                damaged[first:first] = rng.randbytes(rng.randrange(1, 600))
+        yield bytes(damaged)
+
+
+@pytest.mark.parametrize(
+    "make", [write_zip, write_tar, *(functools.partial(write_tar, mode=f"w:{m}") for m in PACKERS)]
+)
+def test_damage_of_all_kinds_ends_in_one_line_that_names_the_file(tmp_path, make):
+    files = {f"{'ab'[i % 2]}/{'x' * (i * 40)}{i}.png": encoded(pixels_of(i)) for i in range(4)}
+    content = make(tmp_path / "whole", files).read_bytes()
+    for damaged in mutations(content, 150):
+        (tmp_path / "x").write_bytes(damaged)
+        for skip_broken in (False, True):
+            try:
+                source = source_of(f"archive:{tmp_path / 'x'}", skip_broken=skip_broken)
+                list(source)
+            except UserError as error:
+                assert "archive:x" in str(error) or str(tmp_path / "x") in str(error)
+                assert "\n" not in str(error)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.support.images import source_of
+from tests.support.images import source_of, store_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder, write_tar, write_zip
 from tests.support.repository import ROOT
 from tfpipeline.system.errors import FlagError, UserError
@@ -137,6 +137,87 @@ def test_shapes_have_more_pictures_than_their_default_count():
 def test_wrong_specs_are_refused_at_once(spec, options, message):
     with pytest.raises(UserError, match=message):
         source_of(spec, **options)
+
+
+@pytest.mark.parametrize(
+    ("spec", "offer"),
+    [
+        ("./photos", "folder:./photos"),
+        ("photos", "folder:photos"),
+        ("photos/cats", "folder:photos/cats"),
+        ("../{here}/photos", "folder:../{here}/photos"),
+        ("{tmp}/photos", "folder:{tmp}/photos"),
+        ("~/photos", "folder:~/photos"),
+        ("photos.zip", "archive:photos.zip"),
+        ("./my photos.tar", "archive:./my photos.tar"),
+        ("val_data.npz", "npz:val_data.npz"),
+        ("./imagenet", "npz:./imagenet"),
+        ("floder:photos", "folder:photos"),
+        ("Folder:photos", "folder:photos"),
+        ("archiv:photos.zip", "archive:photos.zip"),
+        ("./nowhere", None),
+        ("{tmp}/nowhere.tar", None),
+        ("", None),
+        ("two words", None),
+        ("cifar-10", None),
+    ],
+)
+def test_a_place_without_its_kind_is_offered_with_it(tmp_path, monkeypatch, spec, offer):
+    write_folder(tmp_path, dict.fromkeys(("photos/cats/1.png", "imagenet/val_data.npz", "val_data.npz"), b""))
+    for name in ("photos.zip", "my photos.tar"):
+        write_zip(tmp_path / name, FILES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    spec, offer = (text and text.format(tmp=tmp_path, here=tmp_path.name) for text in (spec, offer))
+    with pytest.raises(FlagError) as refusal:
+        source_of(spec)
+    question = f"; did you mean {offer}?" if offer else ""
+    assert str(refusal.value) == (
+        f"--images {spec} is not known{question}; give shapes, folder:DIR, archive:FILE, npz:FILE or a TFDS name like"
+        " cifar10"
+    )
+
+
+@pytest.mark.parametrize("spec", ["folder:~no-such-user/x", "~no-such-user/x", "folder:{tmp}"])
+def test_homes_that_nobody_knows_are_named(tmp_path, spec):
+    spec, truth = spec.format(tmp=tmp_path), "~no-such-user/x" if "{" in spec else None
+    with pytest.raises(FlagError, match=r"~no-such-user/x: the home directory is not known .*give the path without ~"):
+        source_of(spec, truth=truth)
+
+
+@pytest.mark.parametrize("folder", ["[lr=0.1]", "a*b", "what?", "[!x]", "{a,b}", "$HOME", "~", "per%cent", "-x"])
+@pytest.mark.parametrize("kind", ["folder", "tar", "npz"])
+def test_paths_are_never_patterns(tmp_path, folder, kind):
+    place = tmp_path / folder / folder
+    place.mkdir(parents=True)
+    if kind == "npz":
+        np.savez(place / "train_data_batch_1.npz", data=np.zeros((2, 12), np.uint8), labels=np.ones(2, int))
+        assert len(store_of(f"npz:{place}", cache=tmp_path / folder / "cache")) == 2
+    else:
+        store = store_of(containers(place, FILES)[kind], cache=tmp_path / folder / "cache")
+        assert store.names == sorted(NAMES)
+
+
+def test_unreadable_images_are_counted_and_the_first_ones_named(tmp_path):
+    files = FILES | {f"d/{i}.png": b"" for i in range(7)}
+    spec = containers(tmp_path, files)["tar"]
+    with pytest.raises(UserError) as refusal:
+        list(source_of(spec))
+    named = "; ".join(f"image d/{i}.png is empty" for i in range(5))
+    assert str(refusal.value) == (
+        f"archive:images.tar: 7 of 12 images cannot be read: {named}; and 2 more; get them again, or --skip-broken"
+        " leaves such images out and lists them"
+    )
+    source = source_of(spec, skip_broken=True)
+    assert len(list(source)) == 5
+    assert source.skipped == [f"d/{i}.png" for i in range(7)]
+
+
+def test_a_limit_counts_images_that_can_be_read(tmp_path):
+    spec = containers(tmp_path, FILES | {"a/0.png": b"", "z/9.png": b""})["folder"]
+    assert [name for name, _, _ in source_of(spec, limit=2, skip_broken=True)] == ["a/1.png", "a/3.png"]
+    with pytest.raises(UserError, match=r"image a/0\.png is empty"):
+        list(source_of(spec, limit=2))
 
 
 def test_folders_and_archives_are_not_taken_for_each_other(tmp_path):

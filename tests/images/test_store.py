@@ -5,6 +5,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import resource
 import signal
 
@@ -115,19 +116,135 @@ def test_nothing_left_after_leaving_out_is_refused(tmp_path):
         build_store(source_of(f"folder:{folder}", skip_broken=True), tmp_path / "store")
 
 
-@pytest.mark.parametrize("file", ["images.npy", "truth.npy", "names.txt", "classes.csv", "store.json"])
+OWN_FILES = ("images.npy", "truth.npy", "names.txt", "classes.csv", "store.json")
+FILES_BESIDE = ("digests.npy", "notes.txt")
+
+
+@pytest.mark.parametrize("file", [*OWN_FILES, *FILES_BESIDE])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
-def test_damage_is_named_and_the_cache_repairs_itself(tmp_path, spec, file, damage):
+def test_damage_is_named_and_the_cache_repairs_itself(tmp_path, file, damage):
+    spec = f"archive:{write_tar(tmp_path / 'images.tar', FILES | {'README': b''})}"
     whole = store_of(spec, cache=tmp_path / "cache")
     before = contents(whole.directory)
     path = whole.directory / file
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
+    assert len(content) > 20
     {"flip": lambda: path.write_bytes(content), "cut": lambda: os.truncate(path, 20), "remove": path.unlink}[damage]()
-    if (file, damage) != ("store.json", "flip"):  # A flipped bit there can be another valid text.
-        with pytest.raises(UserError, match=file):
-            open_store(whole.directory)
-        assert contents(store_of(spec, cache=tmp_path / "cache").directory) == before
+    with pytest.raises(UserError, match=file):
+        open_store(whole.directory)
+    assert contents(store_of(spec, cache=tmp_path / "cache").directory) == before
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_no_flipped_bit_of_the_description_is_taken_or_a_traceback(tmp_path, spec, is_old):
+    """An old store has no hash of store.json: a flip may pass there, but never end in another error than its name."""
+    directory = store_of(spec, cache=tmp_path / "cache").directory
+    if is_old:
+        for name in (*FILES_BESIDE, "store.sha256"):
+            (directory / name).unlink()
+    path = directory / "store.json"
+    content = path.read_bytes()
+    for position in range(len(content)):
+        for bit in (0, 4, 6):
+            flipped = bytearray(content)
+            flipped[position] ^= 1 << bit
+            path.write_bytes(flipped)
+            try:
+                opened = open_store(directory)
+            except UserError as error:
+                assert str(directory) in str(error)
+            else:
+                assert is_old
+                assert len(opened) == 9
+    path.write_bytes(content)
+    assert len(open_store(directory)) == 9
+
+
+def test_no_flipped_bit_of_the_seal_is_taken(tmp_path, spec):
+    directory = store_of(spec, cache=tmp_path / "cache").directory
+    path = directory / "store.sha256"
+    content = path.read_bytes()
+    for position in range(len(content)):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        with pytest.raises(UserError, match=re.escape(str(directory))):
+            open_store(directory)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"null", b"[]", b"{}", b'{"format": 1}', b"[" * 100_000, b"\xff", b'{"format": 1, "files": []}'],
+)
+def test_a_description_that_is_none_is_damage_and_the_cache_repairs_itself(tmp_path, spec, content):
+    store = store_of(spec, cache=tmp_path / "cache")
+    (store.directory / "store.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"store.json is damaged or missing"):
+        open_store(store.directory)
+    assert store_of(spec, cache=tmp_path / "cache").fingerprint == store.fingerprint
+
+
+def test_an_old_store_is_the_same_store(tmp_path, spec):
+    store = build_store(source_of(spec), tmp_path / "store")
+    new = sorted(set(contents(store.directory)) - set(OWN_FILES))
+    assert new == ["digests.npy", "notes.txt", "store.sha256"]
+    for name in new:
+        (store.directory / name).unlink()
+    old = open_store(store.directory)
+    assert old.fingerprint == store.fingerprint
+    np.testing.assert_array_equal(old.digests, store.digests)
+    assert old.notes == ()
+
+
+def test_the_description_of_unchanged_images_is_that_of_every_version(tmp_path):
+    """Labels and runs know their images by the hash of store.json; what is beside the images is no part of it."""
+    spec = f"archive:{write_tar(tmp_path / 'images.tar', FILES | {'README': b'', '.hidden.png': b''})}"
+    store = build_store(source_of(spec), tmp_path / "store")
+    assert list(store.description) == [
+        *("format", "source", "split", "version", "count", "shape", "duplicates", "skipped", "files"),
+    ]
+    assert store.fingerprint == "3376f66a6536c132fa13204dce6918c338e264f4403a36a191f8726e2d3158eb"
+
+
+def test_what_was_said_of_the_source_is_said_again_when_the_cache_is_used(tmp_path):
+    files = FILES | {"@eaDir/1.png": FILES["a/0.png"], "notes.txt": b""}
+    spec, notes = f"archive:{write_tar(tmp_path / 'images.tar', files)}", []
+    for _ in range(2):
+        console = Spoken()
+        store = store_of(spec, console=console, cache=tmp_path / "cache")
+        notes.append([line for line in console.lines if "left out" in line])
+    assert notes[0] == notes[1] == list(store.notes)
+    assert notes[0] == ["archive:images.tar: files left out: 2 (1 made by systems, 1 not named like images)"]
+
+
+def test_images_found_are_those_kept_and_those_skipped(tmp_path):
+    folder = write_folder(tmp_path / "flat", {"1.png": FILES["a/0.png"], "2.png": b"", "3.png": b"no image"})
+    store = build_store(source_of(f"folder:{folder}", skip_broken=True), tmp_path / "store")
+    assert store.counts == {"found": 3, "skipped": 2}
+    assert store.counts["found"] == len(store) + store.counts["skipped"]
+
+
+def test_other_pixels_under_the_old_size_and_time_are_seen(tmp_path):
+    path = write_folder(tmp_path / "x", {"1.bmp": encoded(pixels_of(1), "BMP")}) / "1.bmp"
+    before, status = store_of(f"folder:{path.parent}", cache=tmp_path / "cache"), path.stat()
+    path.write_bytes(encoded(pixels_of(2), "BMP"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    after = store_of(f"folder:{path.parent}", cache=tmp_path / "cache")
+    np.testing.assert_array_equal(after.images[0], pixels_of(2))
+    assert before.fingerprint != after.fingerprint
+
+
+def test_without_a_home_the_cache_must_be_named(tmp_path, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("TFPIPELINE_CACHE", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", no_home)
+    with pytest.raises(UserError, match=r"no home directory .*give --cache DIR or set TFPIPELINE_CACHE"):
+        store_of("shapes", limit=1)
+    assert len(store_of("shapes", limit=1, cache=tmp_path)) == 1
 
 
 def test_the_cache_is_used_until_the_images_the_truth_or_the_options_change(tmp_path, spec, monkeypatch):

@@ -1,6 +1,10 @@
 """The truth csv: joined by file name, refused where it does not match."""
 
+import tracemalloc
+import unicodedata
+
 import pytest
+from hypothesis import given, settings, strategies
 
 from tfpipeline.images.truth import classes_of_folders, join_csv
 from tfpipeline.system.errors import UserError
@@ -41,6 +45,13 @@ def test_classes_beside_it_give_names(tmp_path):
         ),
         (ROWS.replace("1.png,n01,0", "1.png"), None, "line 3: fewer columns"),
         (ROWS.replace("class_index", "label"), None, "no column class_index"),
+        ("file,file,wnid,class_index\n1.png,2.png,n01,0\n", None, "has two columns file; it needs file, wnid"),
+        (ROWS.replace("n02,1", "n01,1"), None, "the classes 0 and 1 are both called n01; give each a wnid"),
+        (ROWS.replace("n02,1", "n02,999999"), None, "class_index goes up to 999,999, but only 2 classes have a row"),
+        (ROWS.replace("n02,1", "n02,1000000"), None, "line 2: class_index is '1000000', not a number"),
+        (ROWS.replace("n01,0", "n01,٣"), None, "line 3: class_index is '٣'"),
+        (ROWS, "0,n01,tench\n1,n02,shark\n1,n03,ray\n", "classes.csv, line 4: a second row for class 1; remove one"),
+        (ROWS, "0,n01,tench\n1,n02,shark\n2,n02,ray\n", "classes.csv: the classes 1 and 2 are both called n02"),
         (ROWS, "0,n01,tench\n2,n02,shark\n", "class_index must run from 0 to 1"),
         (ROWS, "0,n01,tench\n1,n09,shark\n", "wnid n02 and class_index 1, but class 1 is n09"),
         (ROWS, "0,n01,tench\n", "class_index 1, but class 1 is no class"),
@@ -77,3 +88,77 @@ def test_a_missing_or_binary_file_is_named(tmp_path):
 )
 def test_folders_tell_classes_where_every_image_lies_in_one_of_several(names, expected):
     assert classes_of_folders(names) == expected
+
+
+def test_few_rows_may_tell_of_some_of_many_classes_but_never_of_a_million(tmp_path):
+    text = ROWS.replace("n02,1", "n02,65535")
+    indices, classes = join_csv(NAMES, write(tmp_path, text))
+    assert indices == [0, 65535, 65535]
+    assert len(classes) == 65536
+    assert [classes[i] for i in (0, 7, 65535)] == [("n01", "n01"), ("7", "7"), ("n02", "n02")]
+    with pytest.raises(UserError, match="only 2 classes have a row; count the classes from 0 on, or name them all"):
+        join_csv(NAMES, write(tmp_path, text.replace("65535", "65536")))
+
+
+def test_more_classes_than_sixteen_bits_count_are_read_where_each_has_a_row(tmp_path):
+    names = [f"{i}.png" for i in range(70_000)]
+    text = "file,wnid,class_index\n" + "".join(f"{name},n{i},{i}\n" for i, name in enumerate(names))
+    indices, classes = join_csv(names, write(tmp_path, text))
+    assert indices == list(range(70_000))
+    assert classes[69_999] == ("n69999", "n69999")
+
+
+def test_a_class_index_near_a_million_takes_no_memory(tmp_path):
+    tracemalloc.start()
+    with pytest.raises(UserError):
+        join_csv(NAMES, write(tmp_path, ROWS.replace("n02,1", "n02,999999")))
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+def test_classes_without_a_wnid_are_called_by_their_numbers(tmp_path):
+    text = "file,wnid,class_index\n3.png,,1\n1.png,,0\nset/2.png,,1\n"
+    assert join_csv(NAMES, write(tmp_path, text)) == ([0, 1, 1], (("0", "0"), ("1", "1")))
+
+
+@pytest.mark.parametrize(("of_files", "of_rows"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFC", "NFC")])
+def test_rows_and_images_match_however_accents_are_composed(tmp_path, of_files, of_rows):
+    names = [unicodedata.normalize(of_files, name) for name in ("café/1.png", "thé/2.png")]
+    text = unicodedata.normalize(of_rows, "file,wnid,class_index\ncafé/1.png,n01,0\n2.png,n02,1\n")
+    assert join_csv(names, write(tmp_path, text))[0] == [0, 1]
+
+
+def test_rows_written_by_windows_match(tmp_path):
+    text = "file,wnid,class_index\nset\\1.png,n01,0\nset\\2.png,n02,1\n3.png,n02,1\n"
+    assert join_csv(NAMES, write(tmp_path, text))[0] == [0, 1, 1]
+
+
+NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([f"{NFC}/1", f"{NFD}/2", "tea/3"], ([0, 0, 1], [NFC, "tea"])),
+        ([f"{NFD}/1", f"{NFD}/2", "tea/3"], ([0, 0, 1], [NFD, "tea"])),
+        ([f"{NFC}/a/1", f"{NFD}/b/2"], ([0, 1], ["a", "b"])),
+        ([f"{NFC}/1", f"{NFD}/2"], (None, [])),
+        (["Å/1", "A\u030a/2", "\u212b/3", "B/4"], ([1, 1, 1, 0], ["B", "Å"])),
+    ],
+    ids=["both", "decomposed alone", "above the classes", "one class", "three spellings"],
+)
+def test_names_that_differ_only_in_composition_are_one_class(names, expected):
+    indices, classes = classes_of_folders(names)
+    assert (indices, [name for name, _ in classes]) == expected
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(strategies.binary(max_size=200), strategies.booleans())
+def test_any_bytes_after_the_header_are_read_or_refused_in_one_line(tmp_path_factory, content, with_header):
+    path = tmp_path_factory.mktemp("csv") / "truth.csv"
+    path.write_bytes(b"file,wnid,class_index\n" * with_header + content)
+    try:
+        join_csv(NAMES, path)
+    except UserError as error:
+        assert str(path) in str(error)
+        assert "\n" not in str(error)

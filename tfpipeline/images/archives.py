@@ -102,7 +102,7 @@ def _in_order(entries):
 
 def _no_images(path, listing):
     left_out = listing.left_out
-    others = f"; {left_out.total():,} files are left out: {describe(left_out)}" if left_out else ""
+    others = f"; files left out: {describe(left_out)}" if left_out else ""
     return (
         f"{path} holds no images: no file in it has a name like *.png, *.jpg, *.jpeg, *.webp, *.gif, *.bmp, *.tif"
         f" or *.ppm{others}"
@@ -110,8 +110,8 @@ def _no_images(path, listing):
 
 
 def describe(left_out: collections.Counter[str]) -> str:
-    """How many files are left out for which reason, in one line."""
-    return ", ".join(f"{number:,} {reason}" for reason, number in sorted(left_out.items()))
+    """How many files are left out, and how many of these for which reason."""
+    return f"{left_out.total():,} ({', '.join(f'{number:,} {reason}' for reason, number in sorted(left_out.items()))})"
 
 
 def _problem(path, error):

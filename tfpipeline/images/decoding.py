@@ -43,6 +43,8 @@ MAX_PIXELS = 64_000_000
 MAX_BYTES = 256_000_000  # of one encoded image
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
+_JPEG_SCAN, _JPEG_EXIF, _JPEG_ADOBE, _JPEG_COMMENT = 0xDA, 0xE1, 0xEE, 0xFE  # kinds of segments
 _TGA_END = b"TRUEVISION-XFILE.\0"  # the only mark that a TGA may have
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # beside gray of 16 bits
 _GRAY_OF_16_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -89,8 +91,7 @@ def decode(content: bytes, size: int | None = None) -> np.ndarray:
         with warnings.catch_warnings():
             # Pillow warns of odd metadata, which is ignored anyway, and of big images, which are refused below.
             warnings.simplefilter("ignore")
-            formats = FORMATS if content.endswith(_TGA_END) else FORMATS[:-1]
-            return resample(_rgb(Image.open(io.BytesIO(content), formats=formats)), size)
+            return resample(_rgb(_open(content)), size)
     except BrokenImage:
         raise
     except Image.UnidentifiedImageError:
@@ -100,6 +101,32 @@ def decode(content: bytes, size: int | None = None) -> np.ndarray:
     except Exception as error:
         # Over damaged bytes Pillow's decoders raise nearly anything: OSError, SyntaxError, struct.error, IndexError...
         raise BrokenImage(f"cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+def _open(content):
+    formats = FORMATS if content.endswith(_TGA_END) else FORMATS[:-1]
+    try:
+        return Image.open(io.BytesIO(content), formats=formats)
+    except Image.UnidentifiedImageError:
+        if not content.startswith(_JPEG_SIGNATURE):
+            raise
+        return Image.open(io.BytesIO(_without_metadata(content)), formats=("JPEG",))
+
+
+def _without_metadata(jpeg):
+    """A JPEG without the segments that only tell of it, over which Pillow can fail although its pixels are whole.
+
+    EXIF stays, and so does a whole segment of Adobe's, which says how the colors are meant.
+    """
+    kept, position = [jpeg[:2]], 2
+    while len(jpeg) > position + 4 and jpeg[position] == 0xFF and (kind := jpeg[position + 1]) != _JPEG_SCAN:
+        end = position + 2 + int.from_bytes(jpeg[position + 2 : position + 4])
+        segment = jpeg[position:end]
+        is_metadata = kind == _JPEG_COMMENT or (kind in range(0xE0, 0xF0) and kind not in (_JPEG_EXIF, _JPEG_ADOBE))
+        if not (is_metadata or (kind == _JPEG_ADOBE and len(segment) < 16)):
+            kept.append(segment)
+        position = end
+    return b"".join((*kept, jpeg[position:]))
 
 
 def _check_png_chunks(content):
@@ -202,7 +229,7 @@ def _check_reach(brightest):
     if 0 < brightest < _DARKEST:
         raise BrokenImage(
             f"has pixels of 16 bits that reach only {brightest:,}, as {max(brightest.bit_length(), 8)} bits would, and"
-            " does not state which; scale them to all 16"
+            " does not state which (scale them to all 16)"
         )
 
 

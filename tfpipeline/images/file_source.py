@@ -71,8 +71,7 @@ class FileSource(Source):
     def _images(self) -> Images:
         images = Images(self.path)
         if images.left_out:
-            others = f"{images.left_out.total():,} other files are left out"
-            self.notes.append(f"{self.spec}: {others}: {describe(images.left_out)}")
+            self.notes.append(f"{self.spec}: files left out: {describe(images.left_out)}")
         return images
 
     @functools.cached_property

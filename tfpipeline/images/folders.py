@@ -63,7 +63,12 @@ def walk(root: pathlib.Path) -> Iterator[tuple[pathlib.Path, str | None]]:
         if here in above:
             raise UserError(f"{folder} is a link to a folder that contains it; remove the link")
         for child in children:
-            if child.is_dir():
+            try:
+                is_folder = child.is_dir()
+            except OSError as error:  # A path that is too long, which may be that of a folder.
+                yield child, error.strerror
+                continue
+            if is_folder:
                 waiting.append((child, (*above, here)))
             else:
                 yield child, None

@@ -14,6 +14,7 @@ from tfpipeline.system import UserError
 
 # Of which files are images and of how they become pixels: goes up with every change, so that no older copy is used.
 RULES = 2
+_LONGEST = 250  # characters of a name, at each of its ends
 _NAMED = 5  # of the images that cannot be read, in the message that refuses them
 
 
@@ -105,10 +106,15 @@ class Source:
 
     def _refusal(self, tried: int) -> str:
         broken = len(self.left_out)
-        named = "; ".join(f"image {name} {reason}" for name, reason in self.left_out[:_NAMED])
+        named = "; ".join(f"image {_abridge(name)} {reason}" for name, reason in self.left_out[:_NAMED])
         number = "" if broken == 1 else f"{broken:,} of {tried:,} images cannot be read: "
         more = f"; and {broken - _NAMED:,} more" if broken > _NAMED else ""
         return (
             f"{self.spec}: {number}{named}{more}; get {'it' if broken == 1 else 'them'} again, or --skip-broken leaves"
             " such images out and lists them"
         )
+
+
+def _abridge(name):
+    """The name of an image, for a message; paths may have thousands of characters."""
+    return name if len(name) <= 2 * _LONGEST else f"{name[:_LONGEST]}...{name[-_LONGEST:]}"

@@ -76,7 +76,7 @@ def _offer(spec):
     if colon and (close := difflib.get_close_matches(kind.lower(), _KINDS_OF_FILES, 1)):
         return f"{close[0]}:{place}"
     path = expand(spec)
-    if path.is_dir():
+    if spec and path.is_dir():
         return f"{'npz' if any(path.glob('*_data*.npz')) else 'folder'}:{spec}"
     if path.is_file():
         return f"{'npz' if path.suffix == '.npz' else 'archive'}:{spec}"

@@ -90,8 +90,6 @@ class _StrictHeader(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf, encoding, errors):
-        if buf and not buf.strip(b"\0"):
-            raise tarfile.EOFHeaderError("end of file header")  # Of less than a block, too.
         header = super().frombuf(buf, encoding, errors)
         if header.size < 0 or (header.type in _EXTENSION_TYPES and header.size > _MAX_EXTENSION_BYTES):
             raise tarfile.ReadError(f"a header states a size of {header.size} bytes")

@@ -100,7 +100,7 @@ def _read_classes(path: pathlib.Path, table: dict[str, tuple[str, int]]) -> Clas
         if index >= len(pairs) or pairs[index][0] != wnid:
             other = pairs[index][0] if index < len(pairs) else "no class"
             raise UserError(
-                f"{path}: {file} has wnid {wnid} and class_index {index}, but class {index} is {other}"
+                f"{path}: {file} has wnid {escape_name(wnid)} and class_index {index}, but class {index} is {escape_name(other)}"
                 f" {f'in {listed}' if listed.exists() else 'elsewhere in the file'}"
             )
     return pairs
@@ -123,7 +123,9 @@ def _check_names_differ(path, pairs):
     for i, (name, _) in enumerate(pairs):
         first = numbers.setdefault(compose_name(name), i)
         if first != i:
-            raise UserError(f"{path}: the classes {first} and {i} are both called {name}; give each a wnid of its own")
+            raise UserError(
+                f"{path}: the classes {first} and {i} are both called {escape_name(name)}; give each a wnid of its own"
+            )
 
 
 def _rows(path: pathlib.Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
