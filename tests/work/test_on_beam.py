@@ -238,7 +238,7 @@ def test_an_option_of_beam_is_for_beam(tmp_path, place):
 def test_without_apache_beam_a_line_says_so(tmp_path, place, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     monkeypatch.delitem(sys.modules, "labeling.work.on_beam", raising=False)
-    monkeypatch.delattr(labeling.work, "on_beam", raising=False)
+    monkeypatch.delitem(vars(labeling.work), "on_beam", raising=False)
     with pytest.raises(
         UserError, match=r"^--runner beam needs apache-beam \(.*\): pip install 'apache-beam>=2.77,<3'$"
     ):
