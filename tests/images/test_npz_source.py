@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import random
 import zipfile
 
 import numpy as np
@@ -133,3 +134,80 @@ def test_damaged_or_other_files_are_named(tmp_path, content, message):
     with pytest.raises(UserError, match=message) as refusal:
         list(source_of(f"npz:{tmp_path / 'x.npz'}"))
     assert "x.npz" in str(refusal.value)
+
+
+def test_a_damaged_file_is_left_out_as_a_whole_and_counted(folder):
+    damaged = folder / "train_data_batch_2.npz"
+    content = damaged.read_bytes()
+    damaged.write_bytes(content.replace(rows(3).tobytes()[50:90], bytes(40)))
+    assert damaged.read_bytes() != content
+    with pytest.raises(UserError, match=r"train_data_batch_2.npz is damaged or no .npz file .*CRC"):
+        list(source_of(f"npz:{folder}"))
+    source = source_of(f"npz:{folder}", skip_broken=True)
+    assert [name for name, _, _ in source] == [f"train_data_batch_{i}-{row:07d}" for i in (1, 10) for row in range(2)]
+    assert source.skipped == ["train_data_batch_2-0000000", "train_data_batch_2-0000001"]
+    assert source.count == 6
+    (reason,) = {reason for _, reason in source.left_out}
+    assert reason.startswith(f"lies in a damaged file: {damaged} is damaged")
+
+
+def test_a_file_of_which_nobody_knows_how_many_images_it_holds_counts_as_one(folder):
+    (folder / "train_data_batch_1.npz").write_bytes(b"no npz")
+    source = source_of(f"npz:{folder}", skip_broken=True)
+    assert len(list(source)) == 4
+    assert source.skipped == ["train_data_batch_1-0000000"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "numbers"), [("train[1:4]", [2, 2, 3]), ("train[-1:]", [11]), ("train[:1]+valid", [1, 50])]
+)
+def test_slices_reach_over_files(folder, spec, numbers):
+    images = [pixels for _, pixels, _ in source_of(f"npz:{folder}", spec)]
+    np.testing.assert_array_equal(images, [pixels_of(number, 8, 8) for number in numbers])
+
+
+def test_the_checksum_of_a_file_counts_for_a_slice_of_it_as_well(folder):
+    damaged = folder / "val_data.npz"
+    np.savez(damaged, data=rows(*range(50)), labels=np.full(50, 3))
+    content = damaged.read_bytes()
+    damaged.write_bytes(content.replace(rows(49).tobytes()[:9], bytes(9)))
+    with pytest.raises(UserError, match=r"val_data.npz is damaged"):
+        list(source_of(f"npz:{folder}", "valid[:10]"))
+
+
+def test_rows_beyond_those_stated_are_verified_too(tmp_path):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array, more in (("labels", np.array([1]), b"more"), ("data", rows(1), b"beyond")):
+            member = io.BytesIO()
+            np.save(member, array)
+            archive.writestr(f"{name}.npy", member.getvalue() + more)
+    whole = file.getvalue()
+    for word in (b"more", b"beyond"):
+        (tmp_path / "x.npz").write_bytes(whole.replace(word, word.upper()))
+        with pytest.raises(UserError, match="CRC"):
+            list(source_of(f"npz:{tmp_path / 'x.npz'}"))
+
+
+def test_names_of_files_become_one_line(tmp_path):
+    np.savez(tmp_path / "a\nb.npz", data=rows(1), labels=np.array([1]))
+    ((name, _, _),) = source_of(f"npz:{tmp_path}/a\nb.npz")
+    assert name == "a\\nb-0000000"
+
+
+def test_damage_of_all_kinds_ends_in_one_line_that_names_the_file(tmp_path):
+    rng, path = random.Random(0), tmp_path / "x.npz"
+    for _ in range(300):
+        damaged = bytearray(WHOLE)
+        for position in rng.sample(range(len(WHOLE)), rng.choice([1, 1, 2, 9])):
+            damaged[position] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged[: rng.choice([len(WHOLE), len(WHOLE), rng.randrange(len(WHOLE))])])
+        try:
+            images = [pixels for _, pixels, _ in source_of(f"npz:{path}")]
+        except UserError as error:
+            assert str(path) in str(error)
+            assert "\n" not in str(error)
+        else:
+            np.testing.assert_array_equal(images, [pixels_of(1, 8, 8), pixels_of(2, 8, 8)])
+        left_out = source_of(f"npz:{path}", skip_broken=True)
+        assert len(list(left_out)) + len(left_out.skipped) == left_out.count

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 import time
 
@@ -10,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from tests.support.images import source_of, store_of
-from tests.support.images_on_disk import encoded, pixels_of, write_tar, write_zip
+from tests.support.images_on_disk import encoded, pixels_of, write_folder, write_tar, write_zip
 from tfpipeline.images import tfds_preparing
 from tfpipeline.images.npz_source import resized_order
 from tfpipeline.system.errors import FlagError, Stopped, UserError
@@ -144,6 +145,10 @@ def test_gray_images_and_broken_ones_follow_the_same_rules(archives, data_dir, t
         ("ag_news_subset", {}, "has no feature 'image' of bytes, only"),
         ("cifar10", {"split": "valid"}, "no split 'valid'; give --split train or test, or a slice"),
         ("cifar10", {"split": "train[:x]"}, "no split 'train\\[:x\\]'"),
+        ("cifar10", {"split": "train+train[:3]"}, "asks twice for image 0 of split train"),
+        ("cifar10", {"split": "test[2:2]"}, r"--split test\[2:2\] holds no image of cifar10"),
+        ("cifar10:9.9.9", {}, "--images cifar10:9.9.9: .*"),
+        ("Cifar 10", {}, "--images Cifar 10 is not known"),
     ],
 )
 def test_wrong_names_and_splits_are_wrong_flags(archives, data_dir, name, options, message):
@@ -242,3 +247,57 @@ def test_hosts_that_do_not_have_the_file_are_asked_once(tmp_path, monkeypatch, a
     with pytest.raises(UserError, match=reason):
         source_of("cifar10", data_dir=tmp_path)
     assert asked == ["https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"]
+
+
+SLICES = ("train[:90%]", "train[90%:]", "test+train[:2]", "train[-4:]", "train[:33%]+train[66%:]", "all", "test[1:]")
+
+
+@pytest.mark.parametrize("spec", SLICES)
+def test_slices_mean_the_same_in_tfds_and_in_a_folder(archives, data_dir, tmp_path, spec):
+    splits = {
+        split: list(source_of("cifar10", split, archives=archives, data_dir=data_dir)) for split in ("train", "test")
+    }
+    for split, images in splits.items():
+        write_folder(tmp_path, {f"{split}/{i:05d}.png": encoded(pixels) for i, (_, pixels, _) in enumerate(images)})
+    ours, theirs = source_of(f"folder:{tmp_path}", spec), source_of("cifar10", spec, data_dir=data_dir)
+    assert ours.count == theirs.count
+    expected = [pixels.tobytes() for _, pixels, _ in theirs]
+    found = [pixels.tobytes() for _, pixels, _ in ours]
+    assert (sorted(found) if spec == "all" else found) == (sorted(expected) if spec == "all" else expected)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_damaged_records_are_named_with_the_way_out(archives, tmp_path, damage):
+    source_of("cifar10", archives=archives, data_dir=tmp_path)
+    (record,) = tmp_path.rglob("*train.tfrecord*")
+    content = bytearray(record.read_bytes())
+    content[len(content) // 2] ^= 4
+    {
+        "flip": lambda: record.write_bytes(content),
+        "cut": lambda: record.write_bytes(content[:-100]),
+        "remove": record.unlink,
+    }[damage]()
+    for skip_broken in (False, True):
+        with pytest.raises(UserError, match=r"cifar10: the files in .*3.0.2 cannot be read .*remove that directory"):
+            list(source_of("cifar10", data_dir=tmp_path, skip_broken=skip_broken))
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+def test_a_damaged_description_of_a_dataset_is_no_traceback(archives, tmp_path, name):
+    source_of("cifar10", archives=archives, data_dir=tmp_path)
+    (path,) = tmp_path.rglob(name)
+    content = path.read_bytes()
+    for damaged in (b"", b"{", content[: len(content) // 2], b"[1]", content.replace(b'"', b"'")):
+        path.write_bytes(damaged)
+        try:
+            assert len(list(source_of("cifar10", data_dir=tmp_path, archives=archives))) == 15
+        except UserError as error:
+            assert "cifar10" in str(error)
+
+
+def test_places_with_square_brackets(archives, tmp_path):
+    place = tmp_path / "[lr=0.1]" / "a*b"
+    place.parent.mkdir()
+    shutil.copytree(archives, place / "archives")
+    source = source_of("cifar10", "test", archives=place / "archives", data_dir=place / "prepared")
+    assert numbers_of(source, 32, 32) == {1: 1, 2: 2}
