@@ -211,7 +211,7 @@ def test_what_was_said_of_the_source_is_said_again_when_the_cache_is_used(tmp_pa
     files = FILES | {"@eaDir/1.png": FILES["a/0.png"], "notes.txt": b""}
     spec, notes = f"archive:{write_tar(tmp_path / 'images.tar', files)}", []
     for _ in range(2):
-        console = Spoken()
+        console = RecordingConsole()
         store = store_of(spec, console=console, cache=tmp_path / "cache")
         notes.append([line for line in console.lines if "left out" in line])
     assert notes[0] == notes[1] == list(store.notes)

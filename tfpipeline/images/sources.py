@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import typing
 
 from tfpipeline.images.file_source import FileSource
 from tfpipeline.images.flags import ImageFlags
@@ -14,16 +15,20 @@ from tfpipeline.system import FlagError
 _KINDS_OF_FILES = ("folder", "archive", "npz")
 
 
-def open_source(flags: ImageFlags) -> Source:
-    """The images that the flags name.
+def open_source(images: ImageFlags | str, split: str = "train", **others: typing.Any) -> Source:
+    """The images that a spec, or all flags of a command, name.
 
     Args:
-        flags: `images` is `shapes`, `folder:DIR`, `archive:FILE`, `npz:FILE_OR_DIR` or a TensorFlow dataset's name.
+        images: the flags; or a spec alone: `shapes`, `folder:DIR`, `archive:FILE`, `npz:FILE_OR_DIR` or a TensorFlow
+            dataset's name.
+        split: of a spec.
+        **others: of a spec, the further flags of `ImageFlags`.
 
     Raises:
         UserError: the images are not there or not readable.
         FlagError: the spec is none, or another flag does not go with it.
     """
+    flags = images if isinstance(images, ImageFlags) else ImageFlags(images=images, split=split, **others)
     spec = str(flags.images)
     kind, colon, place = spec.partition(":")
     of_files = kind in _KINDS_OF_FILES and colon == ":"

@@ -115,16 +115,19 @@ def default_cache() -> pathlib.Path:
         raise UserError(f"no home directory to cache in ({error}); give --cache DIR or set TFPIPELINE_CACHE") from error
 
 
-def open_images(flags: ImageFlags, console: Console = SILENT) -> ImageStore:
-    """The store of the images that the flags name: from the cache where nothing of them changed, else built.
+def open_images(images: ImageFlags | str, console: Console = SILENT, **others: typing.Any) -> ImageStore:
+    """The store of the images that are named: from the cache where nothing of them changed, else built.
 
     Args:
-        flags: which images; the cache is `default_cache()` where they name none.
+        images: the flags of a command, or a spec alone, as `sources.open_source` takes them; the cache is
+            `default_cache()` where they name none.
         console: where progress goes.
+        **others: of a spec, the further flags of `ImageFlags`.
 
     Raises:
         UserError: the images are not there or not readable.
     """
+    flags = images if isinstance(images, ImageFlags) else ImageFlags(images=images, **others)
     source = sources.open_source(flags)
     for note in source.notes:
         console.say(note)

@@ -98,9 +98,9 @@ def _read_classes(path: pathlib.Path, table: dict[str, tuple[str, int]]) -> Clas
     _check_names_differ(listed if listed.exists() else path, pairs)
     for file, (wnid, index) in table.items():
         if index >= len(pairs) or pairs[index][0] != wnid:
-            other = pairs[index][0] if index < len(pairs) else "no class"
+            other = escape_name(pairs[index][0]) if index < len(pairs) else "no class"
             raise UserError(
-                f"{path}: {file} has wnid {escape_name(wnid)} and class_index {index}, but class {index} is {escape_name(other)}"
+                f"{path}: {file} has wnid {escape_name(wnid)} and class_index {index}, but class {index} is {other}"
                 f" {f'in {listed}' if listed.exists() else 'elsewhere in the file'}"
             )
     return pairs
