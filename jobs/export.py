@@ -78,6 +78,8 @@ def run(config: Config) -> dict:
 
 def export_labels(labels: str, form: str, out: pathlib.Path, images: OptionalImageFlags, console: Console) -> dict:
     """Writes the labels of a label store into a new directory, with the images' names where these are given."""
+    if form == "tfrecord":
+        command.import_tensorflow()
     from labeling.labels import export, open_labels
 
     store, names = open_labels(labels), None

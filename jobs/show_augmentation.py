@@ -40,6 +40,7 @@ class Config(Flags):
 
 def run(config: Config) -> dict:
     """Writes the contact sheet."""
+    command.import_tensorflow()
     from labeling.labels import open_labels
     from tfpipeline import pictures
     from tfpipeline.batches import TrainingBatches, parse_augmentation, replays, views_to_replay

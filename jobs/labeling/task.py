@@ -14,6 +14,7 @@ from labeling.teachers import TeacherFlags, class_subset, load_teacher
 from labeling.work import Answerer, WorkFlags, gate, labeler, runtime_choice, runtimes
 from tfpipeline.images import ImageStore, View, default_cache, open_images, parse_joined
 from tfpipeline.system import Console, FlagError, UserError
+from tfpipeline.training import note_on_bfloat16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +99,8 @@ def build_task(config: Config, console: Console) -> Task:
     for expert in experts:
         console.say(f"{expert.teacher.note}; enlarged by {expert.interpolation}")
     precision, labels = config.work.precision, config.labels
+    if precision != "float32" and (note := note_on_bfloat16()):
+        console.say(note)
     spec = labeler.spec_of(images, experts, view_names, labels.top_k, labels.shard_size, precision)
     spec = dataclasses.replace(spec, runtime=runtime or spec.runtime, batch_size=batch_size)
     check_mixes(out, spec)

@@ -19,6 +19,7 @@ from tfpipeline.training import (
     Trainer,
     checkpoint,
     fetch_from_mirror,
+    note_on_bfloat16,
     run_directory,
 )
 from tfpipeline.training.distributed import Cluster, Team, build_strategy, connect_workers
@@ -48,6 +49,8 @@ def train(config: Config, every: SaveEvery, cluster: Cluster | None) -> dict:
     console, directory = Console(config.quiet), pathlib.Path(config.saving.run)
     mirror = None if config.saving.mirror is None else pathlib.Path(config.saving.mirror)
     saver = Saver(directory / run_directory.CHECKPOINTS, every, mirror, console.say)
+    if config.devices.precision != "float32" and (note := note_on_bfloat16()):
+        console.say(note)
     if cluster:
         console.say(f"this is {cluster.name(cluster.number)}; waiting until all {len(cluster.addresses)} are there")
     with connect_workers(cluster) as workers, _lock(directory, workers):

@@ -70,3 +70,9 @@ def test_the_most_frequent_confusion_stands_on_top():
     assert [text.get_text() for text in axis.texts] == ["1,200 (50%)", "3 (1%)"]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["ant → bee", "cow → ant"]
     assert axis.yaxis_inverted(), "the first bar is on top"
+
+
+def test_names_with_dollar_signs_are_names_and_no_formulas():
+    names = ["$x^{$", "$$", "a$b"]
+    figure = pictures.confusion_matrix(np.eye(3, dtype=int), names, "$\\frac{$")
+    assert pictures.png(figure).startswith(b"\x89PNG")

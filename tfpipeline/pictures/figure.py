@@ -4,6 +4,7 @@ import io
 import pathlib
 
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from tfpipeline.system import write_file
 
@@ -19,5 +20,7 @@ def save(figure: Figure, path: pathlib.Path, dots_per_inch: int = 110) -> pathli
 def png(figure: Figure, dots_per_inch: int = 110) -> bytes:
     """The figure as the bytes of a PNG file."""
     content = io.BytesIO()
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # A name with dollar signs is a name, not a formula.
     figure.savefig(content, format="png", dpi=dots_per_inch, metadata={"Software": None})
     return content.getvalue()

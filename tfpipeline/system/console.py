@@ -66,10 +66,15 @@ class _Lines:
         left = (self.total - self.done) / rate if rate else 0
         words = "".join(f", {name} {value}" for name, value in figures.items())
         print(
-            f"{self.what}: {self.done:,} of {self.total:,} {self.unit}s, {rate:,.0f}/s, {left:,.0f} s left{words}",
+            f"{self.what}: {self.done:,} of {self.total:,} {self.unit}s, {_rate(rate)}, {left:,.0f} s left{words}",
             file=sys.stderr,
             flush=True,
         )
+
+
+def _rate(rate):
+    """A rate per second with the digits that tell something: 1,234/s, 3.2/s, 0.04/s."""
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
 
 
 SILENT = Console(quiet=True)

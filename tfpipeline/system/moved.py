@@ -54,7 +54,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         warnings.warn(f"{old} is {new} now; import from there", DeprecationWarning, stacklevel=2)
         module, now = types.ModuleType(old, f"Moved to {new}."), importlib.import_module(new)
         renamed = RENAMED.get(old, {})
-        module.__getattr__ = lambda name: getattr(now, renamed.get(name, name))  # type: ignore[method-assign]
+        module.__getattr__ = lambda name: getattr(now, renamed.get(name, name))
         return module
 
     def exec_module(self, module):

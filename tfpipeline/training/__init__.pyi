@@ -12,6 +12,7 @@ from .metrics import Reliability as Reliability
 from .metrics import entropy as entropy
 from .metrics import reliability as reliability
 from .metrics import share_in_top as share_in_top
+from .precision import note_on_bfloat16 as note_on_bfloat16
 from .profiling import ProfileSteps as ProfileSteps
 from .run_directory import check_same_experiment as check_same_experiment
 from .saver import SaveEvery as SaveEvery
