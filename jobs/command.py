@@ -135,7 +135,8 @@ def main(
         argv: the arguments; those of the process by default. `--debug` among them shows the trace of an error that
             nobody foresaw.
 
-    Exit codes: 0 done; 1 failed, one line on standard error; 2 wrong flags; 75 stopped with everything saved.
+    Exit codes: 0 done; 1 failed, one line on standard error; 2 wrong flags; 75 stopped with everything saved; 130
+    interrupted before there was anything to save.
     """
     module = pathlib.Path(getattr(sys.modules[run.__module__], "__file__", None) or "").stem
     words = sys.argv[1:] if argv is None else list(argv)

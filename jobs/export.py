@@ -85,7 +85,7 @@ def export_labels(labels: str, form: str, out: pathlib.Path, images: OptionalIma
     store, names = open_labels(labels), None
     if images.images is not None:
         labeled = open_images(images, console)
-        if note := store.check_joins(labeled):
+        if note := store.check_same_images(labeled):
             console.say(note)
         names = labeled.names
     with StopRequest() as stop, new_directory(out) as directory:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jobs.labeling.config import Config
 from labeling.enlarging import Expert, comparison
-from labeling.labels import SPEC_FILE, LabelSpec, check_mixes, count_alike, open_labels, quality
+from labeling.labels import SPEC_FILE, LabelSpec, check_may_write, count_alike, open_labels, quality
 from labeling.teachers import TeacherFlags, class_subset, load_teacher
 from labeling.work import Answerer, WorkFlags, gate, labeler, runtime_choice, runtimes
 from tfpipeline.images import ImageStore, View, default_cache, open_images, parse_joined
@@ -103,7 +103,7 @@ def build_task(config: Config, console: Console) -> Task:
         console.say(note)
     spec = labeler.spec_of(images, experts, view_names, labels.top_k, labels.shard_size, precision)
     spec = dataclasses.replace(spec, runtime=runtime or spec.runtime, batch_size=batch_size)
-    check_mixes(out, spec)
+    check_may_write(out, spec)
     return Task(config, images, experts, spec, runtime, batch_size, pipeline, console)
 
 

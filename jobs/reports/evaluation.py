@@ -83,7 +83,7 @@ def write_origin(out: pathlib.Path, run: pathlib.Path, origin: dict) -> None:
     write_file(out / ORIGIN, (json.dumps({"network": network, **origin}, indent=2) + "\n").encode())
 
 
-def is_of(out: pathlib.Path, run: pathlib.Path) -> bool:
+def is_of_network(out: pathlib.Path, run: pathlib.Path) -> bool:
     """Whether an evaluation is of the network that the run has now."""
     try:
         origin = json.loads((out / ORIGIN).read_text(encoding="utf-8"))

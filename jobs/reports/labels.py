@@ -76,7 +76,7 @@ def judge_labels(labels: str, against: Sequence[str], images: ImageStore, consol
     spec, found = open_labels(labels).spec, []
     for directory in (labels, *against):
         store = open_labels(directory)
-        if note := store.check_joins(images):
+        if note := store.check_same_images(images):
             console.say(note)
         if not count_alike(spec, store.spec):
             raise UserError(

@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from jobs.reports.evaluation import is_of
+from jobs.reports.evaluation import is_of_network
 from jobs.training import Config, LabeledImages, open_data, read_classes
 from tfpipeline import pictures
 from tfpipeline.images import open_images
@@ -46,7 +46,8 @@ def draw_sample(config: Config, directory: pathlib.Path, console: Console) -> Sa
     """
     data, validation = open_data(config, console)
     images = validation or data
-    chosen = np.linspace(0, len(images.images) - 1, SAMPLES).astype(int)
+    count = len(images.images)
+    chosen = np.linspace(0, count - 1, min(SAMPLES, count)).astype(int)
     names = read_classes(directory, images.classes).names(open_images(config.images, console))
     return Sample(images[chosen], names)
 
@@ -107,7 +108,7 @@ def write_page(directory: pathlib.Path, flags: dict, history: list[dict], pictur
         picture: a PNG.
     """
     evaluation = directory / "evaluation"
-    found = sorted(evaluation.glob("*.png")) if is_of(evaluation, directory) else []
+    found = sorted(evaluation.glob("*.png")) if is_of_network(evaluation, directory) else []
     embedded = [("Answers and curves", picture), *((path.stem, path.read_bytes()) for path in found)]
     template = pathlib.Path(__file__).with_name("run.html.jinja").read_text(encoding="utf-8")
     return (

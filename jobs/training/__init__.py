@@ -1,4 +1,7 @@
-"""What jobs.train, evaluate, report and experiment share: from flags to data, objective, optimizer and task."""
+"""What jobs.train, evaluate, report, export and experiment share: from flags to data, objective, optimizer and task.
+
+Also what a run leaves behind, its network and how it counts the classes, and the sweeps of several runs.
+"""
 
 import lazy_loader
 

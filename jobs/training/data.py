@@ -73,7 +73,7 @@ class LabeledImages:
         return bool((self.truth >= 0).any())
 
 
-def label_images(store: ImageStore, labels: str, console: Console, replay: bool = False) -> LabeledImages:
+def join_labels(store: ImageStore, labels: str, console: Console, replay: bool = False) -> LabeledImages:
     """The images of a store with the labels to learn from.
 
     Args:
@@ -142,7 +142,7 @@ def _identity_of(store):
     return {"images": store.description["files"]["images.npy"]}
 
 
-def label_held_out(store: ImageStore, labels: str | None, training: LabeledImages, console: Console) -> LabeledImages:
+def join_held_out(store: ImageStore, labels: str | None, training: LabeledImages, console: Console) -> LabeledImages:
     """Held-out images with what is known of them, in the student's classes.
 
     Args:
@@ -200,7 +200,7 @@ def open_joined(store: ImageStore, labels: str, console: Console) -> LabelStore:
         UserError: there is none, or its labels belong to other images.
     """
     stored = open_labels(pathlib.Path(labels))
-    note = stored.check_joins(store)
+    note = stored.check_same_images(store)
     if note and store.rows is None:  # What a selection is called by is another thing than what was labeled.
         console.say(note)
     return stored

@@ -10,10 +10,10 @@ import numpy as np
 
 from jobs.training.config import Config
 from jobs.training.data import TRUTH, answers_to_images, hash_of_names, open_joined, spec_in, truth_in_classes_of
-from jobs.training.task import HOLD_OUT_SEED, NO_HOLD_OUT, held_out_images
+from jobs.training.held_out import held_out_images, holds_out, split_store
 from labeling.labels import LabelSpec, count_alike, quality
 from tfpipeline.batches import Answers
-from tfpipeline.images import ImageFlags, ImageStore, hold_out, open_images, parse_share
+from tfpipeline.images import ImageFlags, ImageStore, open_images
 from tfpipeline.system import Console, UserError, flags
 from tfpipeline.training import run_directory
 
@@ -221,8 +221,8 @@ def open_evaluated(
 def _open_held_out(config, given, console):
     """(the images that a run held out, their label store or None)."""
     validation = config.validation
-    if validation.hold_out not in (None, NO_HOLD_OUT):
-        _, held_out = hold_out(open_images(config.images, console), parse_share(validation.hold_out), HOLD_OUT_SEED)
+    if holds_out(validation):
+        _, held_out = split_store(open_images(config.images, console), validation)
         return held_out, None if config.labels.labels == TRUTH else config.labels.labels
     images = held_out_images(validation, config.images)
     if images is None:

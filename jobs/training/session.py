@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from jobs.training import task as tasks
 from jobs.training.config import Config
+from jobs.training.held_out import settle_hold_out
 from jobs.training.model_file import write_model
 from models.networks import parameter_count
 from tfpipeline.system import Console, flags
@@ -60,7 +61,7 @@ def train(config: Config, every: SaveEvery, cluster: Cluster | None) -> dict:
                 fetch_from_mirror(mirror, saver.directory, console.say)
             snapshot = run_directory.newest_snapshot(directory, config.saving.resume, console.say)
         snapshot = run_directory.broadcast_snapshot(workers, snapshot)
-        config = tasks.settle_hold_out(config, snapshot)
+        config = settle_hold_out(config, snapshot)
         team = Team(workers, build_strategy(config.devices.strategy, workers))
         with team.strategy.scope():
             replicas = team.strategy.num_replicas_in_sync

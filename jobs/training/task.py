@@ -10,15 +10,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from jobs.training.config import Config, ValidationFlags
-from jobs.training.data import TRUTH, LabeledImages, hash_of, label_held_out, label_images
+from jobs.training.config import Config
+from jobs.training.data import TRUTH, LabeledImages, hash_of, join_held_out, join_labels
+from jobs.training.held_out import held_out_images, holds_out, split_store
 from jobs.training.objective import build_targets
 from jobs.training.optimizer import LENGTHLESS_SCHEDULES, build_optimizer
 from models import networks
 from models.losses import distillation
 from models.objective import Objective
 from tfpipeline.batches import BatchFlags, TrainingBatches, parse_augmentation, parse_mixing, replays
-from tfpipeline.images import ImageFlags, held_out_split, hold_out, open_images, overlap, parse_share, splits_of
+from tfpipeline.images import open_images, overlap
 from tfpipeline.system import Console, FlagError, UserError, flags
 from tfpipeline.training import (
     Divergence,
@@ -32,9 +33,6 @@ from tfpipeline.training import (
     predict_images,
 )
 from tfpipeline.training.distributed import ALONE, Workers
-
-HOLD_OUT, NO_HOLD_OUT = "10%", "none"
-HOLD_OUT_SEED = 0  # The same images for every run: their figures can be compared.
 
 
 def build_task(config: Config, replicas: int, console: Console, workers: Workers = ALONE, is_new: bool = True) -> Task:
@@ -67,7 +65,7 @@ def build_task(config: Config, replicas: int, console: Console, workers: Workers
         evaluate=None if validation is None else functools.partial(evaluate, model, validation),
         callbacks=build_callbacks(config.epochs, config.saving, workers.is_chief),
         monitor=config.epochs.monitor if config.epochs.best else None,
-        experiment=experiment_of(config, data, validation) | {"replicas": replicas},
+        experiment=whole_experiment(config, data, validation) | {"replicas": replicas},
         machine=machine() | {"workers": workers.count},
         class_names=data.class_names,
     )
@@ -86,18 +84,18 @@ def open_data(config: Config, console: Console, is_new: bool = False) -> tuple[L
     """
     store, labels, validation = open_images(config.images, console), config.labels.labels, config.validation
     if config.batches.overfit is not None:
-        first = label_images(store, labels, console)[: config.batches.overfit]
+        first = join_labels(store, labels, console)[: config.batches.overfit]
         return first, first
     replay = replays(config.batches.augment)
-    if validation.hold_out not in (None, NO_HOLD_OUT):
-        store, held_out = hold_out(store, parse_share(validation.hold_out), HOLD_OUT_SEED)
+    if holds_out(validation):
+        store, held_out = split_store(store, validation)
         console.say(
             f"--hold-out {validation.hold_out}: {len(held_out):,} of {len(store) + len(held_out):,} images are held "
             "out to validate on, and are not trained on"
         )
-        data = label_images(store, labels, console, replay)
-        return data, label_held_out(held_out, None if labels == TRUTH else labels, data, console)
-    data = label_images(store, labels, console, replay)
+        data = join_labels(store, labels, console, replay)
+        return data, join_held_out(held_out, None if labels == TRUTH else labels, data, console)
+    data = join_labels(store, labels, console, replay)
     wanted = held_out_images(validation, config.images)
     if wanted is None:
         console.say("nothing is validated: there is no --validation-split and no --validation-images")
@@ -108,56 +106,7 @@ def open_data(config: Config, console: Console, is_new: bool = False) -> tuple[L
             f"{count:,} of {len(held_out):,} validation images have the pixels of images that are trained on, which "
             "would make the figures too good; give other held-out images, --hold-out 10%, or --allow-overlap"
         )
-    return data, label_held_out(held_out, validation.validation_labels, data, console)
-
-
-def settle_hold_out(config: Config, snapshot: checkpoint.Snapshot | None) -> Config:
-    """The config with what is held out stated: as told, or as the run began, or for a new run the default.
-
-    Args:
-        config: the flags.
-        snapshot: where a run goes on; None where one begins.
-
-    Raises:
-        FlagError: a share is held out and other images are named, too.
-    """
-    validation = config.validation
-    named = [
-        flags.flag_name(name)
-        for name in ("validation_images", "validation_split", "validation_truth", "validation_labels")
-        if getattr(validation, name) is not None
-    ]
-    share = validation.hold_out
-    if share is None and config.batches.overfit is None:
-        if snapshot is not None:
-            share = snapshot.config["experiment"].get("hold_out")
-        elif not named and held_out_images(validation, config.images) is None:
-            share = HOLD_OUT if held_out_split(splits_of(config.images)) is None else None
-    if share not in (None, NO_HOLD_OUT):
-        parse_share(share)
-        if named:
-            raise FlagError(f"--hold-out {share} and {named[0]} both name held-out images; leave one of them out")
-    return flags.change(config, hold_out=share)
-
-
-def held_out_images(validation: ValidationFlags, images: ImageFlags) -> ImageFlags | None:
-    """The held-out images that the flags name; None where they name none.
-
-    Args:
-        validation: which.
-        images: those that are trained on; what `validation` leaves open is as there.
-    """
-    spec = validation.validation_images or images.images
-    split = validation.validation_split or ("valid" if spec == "shapes" else None)
-    if split is None and validation.validation_images is None:
-        return None
-    return flags.change(
-        images,
-        images=spec,
-        split=split or "valid",
-        truth=validation.validation_truth,
-        limit=validation.validation_limit,
-    )
+    return data, join_held_out(held_out, validation.validation_labels, data, console)
 
 
 def build_batches(
@@ -231,12 +180,12 @@ def evaluate(model: keras.Model, validation: LabeledImages) -> dict[str, float |
     return {f"validation_{name}" if name in ("top1", "top5") else name: value for name, value in figures.items()}
 
 
-def experiment_of(config: Config, data: LabeledImages, validation: LabeledImages | None) -> dict:
+def whole_experiment(config: Config, data: LabeledImages, validation: LabeledImages | None) -> dict:
     """All that decides the result: the flags that do, and hashes of what is read."""
     learned_truth = {"truth": hash_of([data.truth])} if config.objective.truth_weight else {}
     nothing = dict.fromkeys(("validation_images", "validation_truth", "validation_labels"))
     held_out = nothing if validation is None else validation.identity
-    if config.validation.hold_out not in (None, NO_HOLD_OUT):  # A run that began before has no such name.
+    if holds_out(config.validation):  # A run that began before has no such name.
         held_out = held_out | {"hold_out": config.validation.hold_out}
     return flags.experiment_of(config) | data.identity | learned_truth | held_out
 

@@ -1,4 +1,7 @@
-"""How images come to a teacher's size: interpolations, views, several teachers as one, and what suits them best."""
+"""How images come to a teacher's size: interpolations, several teachers and views as one, and what suits them best.
+
+A `View` itself is parsed and cut in tfpipeline/images/views.py.
+"""
 
 import lazy_loader
 

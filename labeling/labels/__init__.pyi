@@ -18,6 +18,6 @@ from .spec import LabelSpec as LabelSpec
 from .spec import count_alike as count_alike
 from .store import SPEC_FILE as SPEC_FILE
 from .store import LabelStore as LabelStore
-from .store import check_mixes as check_mixes
+from .store import check_may_write as check_may_write
 from .store import create_labels as create_labels
 from .store import open_labels as open_labels

@@ -134,7 +134,7 @@ class LabelStore:
                 "command again to complete them"
             )
 
-    def check_joins(self, image_store: ImageStore) -> str:
+    def check_same_images(self, image_store: ImageStore) -> str:
         """Checks that these are labels of the images in `image_store`.
 
         Args:
@@ -227,7 +227,7 @@ def open_labels(directory: str | pathlib.Path) -> LabelStore:
     return LabelStore(path.parent, spec)
 
 
-def check_mixes(directory: str | pathlib.Path, spec: LabelSpec) -> None:
+def check_may_write(directory: str | pathlib.Path, spec: LabelSpec) -> None:
     """Checks that labels of `spec` may be written into `directory`, without touching it.
 
     Raises:
@@ -250,9 +250,9 @@ def create_labels(directory: str | pathlib.Path, spec: LabelSpec) -> LabelStore:
     """The LabelStore in `directory`, made when it is not there yet.
 
     Raises:
-        UserError: as `check_mixes`.
+        UserError: as `check_may_write`.
     """
-    check_mixes(directory, spec)
+    check_may_write(directory, spec)
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     remove_leftovers(directory)

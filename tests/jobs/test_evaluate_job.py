@@ -16,7 +16,7 @@ from jobs.training import finished
 from jobs.training.finished import Classes, config_of
 from jobs.training.model_file import load_model
 from tests.support.images import store_of
-from tests.support.worlds import World
+from tests.support.worlds import HELD_OUT, World
 from tfpipeline import pictures
 from tfpipeline.batches import Answers
 from tfpipeline.system.console import SILENT
@@ -138,8 +138,8 @@ def test_the_report_names_the_classes_as_the_labels_do(tmp_path):
     flags |= {"run": str(tmp_path), "cache": str(tmp_path / "cache"), "augment": "replay"}
     run_directory.write_config(tmp_path, {"flags": flags})
     sample = run_report.draw_sample(config_of(flags), tmp_path, SILENT)
-    assert sample.names == ["c", "a", "b"] and len(sample.images.images) == run_report.SAMPLES
-    assert [sample.names[index] for index in dict.fromkeys(sample.images.truth[:12].tolist())] == ["a", "b", "c"]
+    assert sample.names == ["c", "a", "b"] and len(sample.images.images) == HELD_OUT
+    assert [sample.names[index] for index in dict.fromkeys(sample.images.truth.tolist())] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from jobs.training.data import LabeledImages, TrueClasses, label_held_out, label_images
+from jobs.training.data import LabeledImages, TrueClasses, join_held_out, join_labels
 from jobs.training.objective import build_targets
 from models.flags import ObjectiveFlags
 from tests.support.console import RecordingConsole
@@ -39,7 +39,7 @@ def truth_alone(truth):
 
 
 def test_answers_are_joined_by_index_in_the_types_of_the_loss(tmp_path):
-    data = label_images(store(), labels(tmp_path), SILENT)
+    data = join_labels(store(), labels(tmp_path), SILENT)
     assert data.teacher_top.tolist() == [0, 1, 2, 3, 0, 1]
     described = {name: (array.shape, array.dtype.name) for name, array in data.answers.arrays().items()}
     assert described == {
@@ -52,7 +52,7 @@ def test_answers_are_joined_by_index_in_the_types_of_the_loss(tmp_path):
 
 def test_replayed_views_have_a_row_each_and_whole_images_the_answer_to_identity(tmp_path):
     stored = labels(tmp_path, views=("flip", "identity", "crop:0:0:5"))
-    data = label_images(store(), stored, SILENT, replay=True)
+    data = join_labels(store(), stored, SILENT, replay=True)
     assert tuple(map(str, data.views)) == ("flip", "identity", "crop:0:0:5")
     assert data.teacher_top.tolist() == [1, 2, 3, 0, 1, 2], "identity is the second view"
     targets = build_targets(data, ObjectiveFlags(truth_weight=0.5), SILENT)
@@ -73,7 +73,7 @@ def test_replayed_views_have_a_row_each_and_whole_images_the_answer_to_identity(
 )
 def test_without_replay_whole_images_are_learned_and_other_views_are_told(tmp_path, views, learned, said):
     heard = RecordingConsole()
-    data = label_images(store(), labels(tmp_path, views=views), heard)
+    data = join_labels(store(), labels(tmp_path, views=views), heard)
     assert data.teacher_top.tolist() == [(i + learned) % K for i in range(COUNT)]
     assert data.views == () and build_targets(data, ObjectiveFlags(), SILENT)["top_k"].shape == (COUNT, TOP)
     assert data.identity["views"] == (views[learned],)
@@ -82,24 +82,24 @@ def test_without_replay_whole_images_are_learned_and_other_views_are_told(tmp_pa
 
 def test_other_views_and_replay_have_another_identity(tmp_path):
     stored = labels(tmp_path / "two", views=("identity", "flip"))
-    plain = label_images(store(), stored, SILENT).identity
-    replayed = label_images(store(), stored, SILENT, replay=True).identity
+    plain = join_labels(store(), stored, SILENT).identity
+    replayed = join_labels(store(), stored, SILENT, replay=True).identity
     assert {name for name in plain if plain[name] != replayed[name]} == {"views", "labels"}
     renamed = labels(tmp_path / "renamed", views=("flip", "identity"))
-    renamed = label_images(store(), renamed, SILENT, replay=True).identity
+    renamed = join_labels(store(), renamed, SILENT, replay=True).identity
     assert {name for name in replayed if replayed[name] != renamed[name]} == {"views"}
 
 
 def test_validation_measures_against_the_answers_to_whole_images(tmp_path):
     stored = labels(tmp_path, views=("flip", "identity"))
-    training = label_images(store(), stored, SILENT, replay=True)
-    held_out = label_held_out(store(), stored, training, SILENT)
+    training = join_labels(store(), stored, SILENT, replay=True)
+    held_out = join_held_out(store(), stored, training, SILENT)
     assert held_out.teacher_top.tolist() == [1, 2, 3, 0, 1, 2]
 
 
 def test_weights_go_by_the_answer_to_each_view_or_by_the_truth(tmp_path):
     heard = RecordingConsole()
-    data = label_images(store(), labels(tmp_path, views=("identity", "flip")), SILENT, replay=True)
+    data = join_labels(store(), labels(tmp_path, views=("identity", "flip")), SILENT, replay=True)
     assert "weight" not in build_targets(data, ObjectiveFlags(), heard) and not heard.lines
     weights = build_targets(data, ObjectiveFlags(confidence_threshold=0.6), heard)["weight"]
     assert weights.tolist() == [0, 2] * COUNT, "the teacher is sure of the mirror images alone"
@@ -113,7 +113,7 @@ def test_weights_go_by_the_answer_to_each_view_or_by_the_truth(tmp_path):
 
 def test_it_is_told_what_a_temperature_gives_to_classes_that_the_labels_do_not_tell_apart(tmp_path):
     heard = RecordingConsole()
-    data = label_images(store(), labels(tmp_path), SILENT)
+    data = join_labels(store(), labels(tmp_path), SILENT)
     for classes, temperature in ((K, 1.0), (K, 0.5), (TOP, 2.0)):
         build_targets(dataclasses.replace(data, classes=classes), ObjectiveFlags(temperature=temperature), heard)
     build_targets(truth_alone([0] * COUNT), ObjectiveFlags(temperature=2.0), heard)
@@ -126,67 +126,67 @@ def test_it_is_told_what_a_temperature_gives_to_classes_that_the_labels_do_not_t
 
 
 def test_the_truth_is_counted_as_the_teacher_counts(tmp_path):
-    data = label_images(store(names=NAMES[::-1]), labels(tmp_path), SILENT)
+    data = join_labels(store(names=NAMES[::-1]), labels(tmp_path), SILENT)
     assert data.truth.tolist() == [3, 2, 1, 0, 3, 2]
 
 
 def test_other_labels_and_another_class_order_have_another_identity(tmp_path):
-    first = label_images(store(), labels(tmp_path / "first"), SILENT).identity
-    again = label_images(store(), labels(tmp_path / "again"), SILENT).identity
-    other_order = label_images(store(), labels(tmp_path / "o", class_names=NAMES[::-1]), SILENT).identity
-    truth = label_images(store(), "truth", SILENT).identity
+    first = join_labels(store(), labels(tmp_path / "first"), SILENT).identity
+    again = join_labels(store(), labels(tmp_path / "again"), SILENT).identity
+    other_order = join_labels(store(), labels(tmp_path / "o", class_names=NAMES[::-1]), SILENT).identity
+    truth = join_labels(store(), "truth", SILENT).identity
     assert first == again
     assert {name for name in first if first[name] != other_order[name]} == {"class_order"}
     assert first["labels"] != truth["labels"]
-    assert label_images(store(names=NAMES[::-1]), "truth", SILENT).identity["class_order"] != (truth["class_order"])
+    assert join_labels(store(names=NAMES[::-1]), "truth", SILENT).identity["class_order"] != (truth["class_order"])
 
 
 def test_the_order_of_images_is_part_of_the_labels_identity():
-    one = label_images(store(truth=(0, 1, 2, 3, 0, 1)), "truth", SILENT).identity
-    other = label_images(store(truth=(1, 0, 2, 3, 0, 1)), "truth", SILENT).identity
+    one = join_labels(store(truth=(0, 1, 2, 3, 0, 1)), "truth", SILENT).identity
+    other = join_labels(store(truth=(1, 0, 2, 3, 0, 1)), "truth", SILENT).identity
     assert {name for name in one if one[name] != other[name]} == {"labels"}
 
 
 def test_unknown_truth_is_no_label():
     with pytest.raises(UserError, match="--labels truth: the truth of 1 of 6 images is not known"):
-        label_images(store(truth=(0, 1, 2, 3, 0, -1)), "truth", SILENT)
+        join_labels(store(truth=(0, 1, 2, 3, 0, -1)), "truth", SILENT)
 
 
 def test_truth_gets_no_weight_where_it_is_unknown(tmp_path):
-    data = label_images(store(truth=(-1,) * COUNT), labels(tmp_path), SILENT)
+    data = join_labels(store(truth=(-1,) * COUNT), labels(tmp_path), SILENT)
     assert set(build_targets(data, ObjectiveFlags(), SILENT)) == {"top_k", "log_probs", "log_tail"}
     with pytest.raises(FlagError, match=r"--truth-weight 0.5: no truth is known"):
         build_targets(data, ObjectiveFlags(truth_weight=0.5), SILENT)
 
 
 def test_validation_of_another_size_or_teacher_is_refused(tmp_path):
-    training = label_images(store(), labels(tmp_path / "train"), SILENT)
+    training = join_labels(store(), labels(tmp_path / "train"), SILENT)
     with pytest.raises(UserError, match="the validation images are 9x9, those to train on 8x8; give --size"):
-        label_held_out(store(size=9), None, training, SILENT)
+        join_held_out(store(size=9), None, training, SILENT)
     other = labels(tmp_path / "other", classes=K + 1, class_names=())
     with pytest.raises(UserError, match="count 5 classes, those to learn from 4; label both with one teacher"):
-        label_held_out(store(), other, training, SILENT)
+        join_held_out(store(), other, training, SILENT)
 
 
 def test_validation_without_labels_takes_the_truth_in_the_students_classes(tmp_path):
-    training = label_images(store(), labels(tmp_path), SILENT)
-    held_out = label_held_out(store(names=NAMES[::-1]), None, training, SILENT)
+    training = join_labels(store(), labels(tmp_path), SILENT)
+    held_out = join_held_out(store(names=NAMES[::-1]), None, training, SILENT)
     assert held_out.truth.tolist() == [3, 2, 1, 0, 3, 2] and held_out.teacher_top is None
 
 
 def test_validation_truth_is_joined_by_the_names_of_the_classes(tmp_path):
-    training = label_images(store(), "truth", SILENT)
+    training = join_labels(store(), "truth", SILENT)
     held_out = store(names=("a", "c"), truth=(0, 1, 1, 0, -1, 0))
-    assert label_held_out(held_out, None, training, SILENT).truth.tolist() == [0, 2, 2, 0, -1, 0]
+    assert join_held_out(held_out, None, training, SILENT).truth.tolist() == [0, 2, 2, 0, -1, 0]
     unnamed = store(names=(), truth=(0, 1, 1, 0, -1, 0))
-    assert label_held_out(unnamed, None, training, SILENT).truth.tolist() == [0, 1, 1, 0, -1, 0]
+    assert join_held_out(unnamed, None, training, SILENT).truth.tolist() == [0, 1, 1, 0, -1, 0]
 
 
 @pytest.mark.parametrize("learned", ["labels", "truth"])
 def test_validation_labels_in_another_order_of_the_classes_are_refused(tmp_path, learned):
     own = labels(tmp_path / "own")
-    training = label_images(store(), own if learned == "labels" else "truth", SILENT)
-    assert label_held_out(store(), own, training, SILENT).teacher_top.tolist() == [0, 1, 2, 3, 0, 1]
+    training = join_labels(store(), own if learned == "labels" else "truth", SILENT)
+    assert join_held_out(store(), own, training, SILENT).teacher_top.tolist() == [0, 1, 2, 3, 0, 1]
     other = labels(tmp_path / "other", class_names=NAMES[::-1])
     with pytest.raises(UserError, match=r"count other classes, or in another order, than --labels; label both"):
-        label_held_out(store(), other, training, SILENT)
+        join_held_out(store(), other, training, SILENT)

@@ -11,7 +11,7 @@ import pytest
 
 from labeling.labels.span import Span, images_in
 from labeling.labels.spec import LabelSpec
-from labeling.labels.store import check_mixes, create_labels, open_labels
+from labeling.labels.store import check_may_write, create_labels, open_labels
 from tests.support.repository import ROOT
 from tfpipeline.batches import Answers
 from tfpipeline.system.errors import UserError
@@ -194,7 +194,7 @@ def test_another_truth_or_path_is_no_other_spec(store):
 def test_a_directory_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="is no label store; choose another --out"):
-        check_mixes(tmp_path, SPEC)
+        check_may_write(tmp_path, SPEC)
     with pytest.raises(UserError, match="is no label store: it has no spec"):
         open_labels(tmp_path)
 
@@ -213,12 +213,12 @@ def images_with(fingerprint, images_sha256="1" * 64, names_sha256="2" * 64):
 
 
 def test_labels_join_their_images_only(store):
-    assert store.check_joins(images_with(SPEC.dataset)) == ""
-    assert "the very same images, opened under another split" in store.check_joins(images_with("e" * 64))
+    assert store.check_same_images(images_with(SPEC.dataset)) == ""
+    assert "the very same images, opened under another split" in store.check_same_images(images_with("e" * 64))
     with pytest.raises(UserError, match=r"images\.npy 8{12} given, 10 with 1{12} labeled"):
-        store.check_joins(images_with("e" * 64, images_sha256="8" * 64))
+        store.check_same_images(images_with("e" * 64, images_sha256="8" * 64))
     with pytest.raises(UserError, match=r"names\.txt"):
-        store.check_joins(images_with("e" * 64, names_sha256="8" * 64))
+        store.check_same_images(images_with("e" * 64, names_sha256="8" * 64))
 
 
 def test_importing_the_store_does_not_load_tensorflow():

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from jobs import command, evaluate, label_imagenet64, train
-from jobs.training.data import label_held_out
+from jobs.training.data import join_held_out
 from labeling.enlarging.expert import Expert
 from labeling.labels import quality
 from labeling.labels.spec import LabelSpec, count_alike
@@ -312,7 +312,7 @@ def test_labels_over_another_subset_are_refused(place):
     training = types.SimpleNamespace(classes=3, images=np.zeros((1, 64, 64, 3), np.uint8), counting=counting)
     store = store_of("shapes", split="valid", limit=96, cache=place / "cache")
     with pytest.raises(UserError, match=r"count other classes, or in another order, than --labels; .*same --classes"):
-        label_held_out(store, str(place / "other"), training, SILENT)
+        join_held_out(store, str(place / "other"), training, SILENT)
     flags = {"images": "shapes", "split": "valid", "limit": 96, "cache": str(place / "cache"), "quiet": True}
     with pytest.raises(UserError, match=r"--labels .*other count other classes, or in another order, than .*train"):
         evaluate.run(from_flat(evaluate.Config, {"run": str(place / "run"), "labels": str(place / "other"), **flags}))

@@ -9,7 +9,8 @@ import time
 
 from tfpipeline.system import UserError
 from tfpipeline.training.distributed.cluster import Cluster, host_and_port
-from tfpipeline.training.distributed.workers import Connection, Gone, Workers
+from tfpipeline.training.distributed.connection import Connection, Gone
+from tfpipeline.training.distributed.workers import Workers
 
 START_SECONDS = 300
 _HELLO_SECONDS = 10
