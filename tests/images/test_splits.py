@@ -5,7 +5,7 @@ import pytest
 
 from tests.support.images import source_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder, write_tar, write_zip
-from tfpipeline.images import held_out_split, splits_of
+from tfpipeline.images import held_out_split, split_to_measure_on, splits_of
 from tfpipeline.images.flags import ImageFlags
 from tfpipeline.images.splits import Splits, WholeSplit
 from tfpipeline.system import FlagError, UserError
@@ -245,3 +245,23 @@ def test_the_truth_of_a_slice_is_that_of_its_split(tmp_path):
 )
 def test_the_split_to_measure_on(names, expected):
     assert held_out_split(names) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["train/1.png", "val/1.png"], "val"),
+        (["cat/1.png", "dog/1.png"], "train"),
+        (["test/1.png"], "test"),
+        (["train/1.png"], "train"),
+    ],
+)
+def test_images_given_to_measure_on_are_measured_whole_or_on_their_held_out_split(tmp_path, files, expected):
+    images = ImageFlags(images=f"folder:{write_folder(tmp_path / 'x', dict.fromkeys(files, GOOD))}", split="never")
+    assert split_to_measure_on(images) == expected
+
+
+def test_of_several_splits_none_of_which_is_held_out_one_must_be_named(tmp_path):
+    images = ImageFlags(images=f"folder:{write_folder(tmp_path / 'x', {'train/1.png': GOOD, 'training/2.png': GOOD})}")
+    with pytest.raises(FlagError, match="has the splits train, training; say which one is to be measured on"):
+        split_to_measure_on(images)

@@ -9,6 +9,7 @@ from .hold_out import select as select
 from .npz_source import resized_order as resized_order
 from .rows import Pixels as Pixels
 from .rows import Rows as Rows
+from .sources import split_to_measure_on as split_to_measure_on
 from .sources import splits_of as splits_of
 from .splits import held_out_split as held_out_split
 from .store import ImageStore as ImageStore

@@ -10,6 +10,7 @@ from tfpipeline.images.npz_source import NpzSource
 from tfpipeline.images.places import expand
 from tfpipeline.images.shapes_source import ShapesSource
 from tfpipeline.images.source import Source
+from tfpipeline.images.splits import held_out_split
 from tfpipeline.system import FlagError
 
 _KINDS_OF_FILES = ("folder", "archive", "npz")
@@ -64,6 +65,22 @@ def splits_of(flags: ImageFlags) -> tuple[str, ...]:
         UserError: as `open_source`.
     """
     return tuple(open_source(dataclasses.replace(flags, split="all")).splits)
+
+
+def split_to_measure_on(flags: ImageFlags) -> str:
+    """The split of images that are given to measure on: the held-out one of their source, else its only one.
+
+    Raises:
+        FlagError: there are several, none of them held out.
+        UserError: as `open_source`.
+    """
+    names = splits_of(flags)
+    split = held_out_split(names) or (names[0] if len(names) == 1 else None)
+    if split is None:
+        raise FlagError(
+            f"--images {flags.images} has the splits {', '.join(names)}; say which one is to be measured on"
+        )
+    return split
 
 
 def _unknown(spec):

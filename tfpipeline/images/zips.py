@@ -10,7 +10,6 @@ flag that says it; the rest is in code page 437.
 import functools
 import stat
 import struct
-import typing
 import zipfile
 import zlib
 
@@ -107,5 +106,5 @@ def _fault_of_member(member):
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    with typing.cast(typing.IO[bytes], archive.open(member)) as file:
+    with archive.open(member) as file:
         return file.read(member.file_size + 1)  # With a bound, whatever it grows to.
