@@ -106,6 +106,10 @@ def import_tensorflow() -> None:
         ImportError: TensorFlow does not load; what it printed is in the message.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        pathlib.Path.home()
+    except RuntimeError:  # Of a user without a home Keras would make a folder named ~ right here.
+        os.environ.setdefault("KERAS_HOME", str(pathlib.Path(tempfile.gettempdir(), f"keras-{os.getuid()}")))
     standard_error = os.dup(2)
     with tempfile.TemporaryFile() as printed:
         os.dup2(printed.fileno(), 2)

@@ -13,7 +13,7 @@ from jobs.training.data import TRUTH, answers_to_images, hash_of_names, open_joi
 from jobs.training.held_out import held_out_images, holds_out, split_store
 from labeling.labels import LabelSpec, count_alike, quality
 from tfpipeline.batches import Answers
-from tfpipeline.images import ImageFlags, ImageStore, open_images
+from tfpipeline.images import ImageFlags, ImageStore, open_images, split_to_measure_on
 from tfpipeline.system import Console, UserError, flags
 from tfpipeline.training import run_directory
 
@@ -206,9 +206,14 @@ def open_evaluated(
         raise UserError(f"--size {wanted.size}: the network of {directory} takes images of {height} pixels a side")
     given = {name: value for name, value in flags.flat(wanted).items() if value not in (None, False)}
     if config is None:
-        flag_values = {"split": "train", "size": height} | given
-        place = f"evaluation-{_file_name(wanted.images)}-{_file_name(flag_values['split'])}"
-        return EvaluatedStore(open_images(flags.from_flat(ImageFlags, flag_values), console), labels, place)
+        images = flags.from_flat(ImageFlags, {"size": height} | given)
+        if wanted.split is None:
+            images = flags.change(images, split=split_to_measure_on(images))
+        store = open_images(images, console)
+        held_out = (saved or {}).get("experiment", {}).get("validation_images")
+        is_held_out = held_out == store.description["files"]["images.npy"]
+        other = f"evaluation-{_file_name(images.images)}-{_file_name(images.split)}"
+        return EvaluatedStore(store, labels, "evaluation" if is_held_out else other)
     if wanted.split is None:
         store, own_labels = _open_held_out(config, given, console)
         return EvaluatedStore(store, labels or own_labels, "evaluation")

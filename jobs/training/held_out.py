@@ -1,7 +1,15 @@
 """Which images a run does not learn from but is measured on: named ones, or a share of those to learn from."""
 
 from jobs.training.config import Config, ValidationFlags
-from tfpipeline.images import ImageFlags, ImageStore, held_out_split, hold_out, parse_share, splits_of
+from tfpipeline.images import (
+    ImageFlags,
+    ImageStore,
+    held_out_split,
+    hold_out,
+    parse_share,
+    split_to_measure_on,
+    splits_of,
+)
 from tfpipeline.system import FlagError, flags
 from tfpipeline.training import checkpoint
 
@@ -55,14 +63,12 @@ def held_out_images(validation: ValidationFlags, images: ImageFlags) -> ImageFla
         validation: which.
         images: those that are trained on; what `validation` leaves open is as there.
     """
-    spec = validation.validation_images or images.images
-    split = validation.validation_split or ("valid" if spec == "shapes" else None)
-    if split is None and validation.validation_images is None:
+    if validation.validation_images is None and validation.validation_split is None and images.images != "shapes":
         return None
-    return flags.change(
+    named = flags.change(
         images,
-        images=spec,
-        split=split or "valid",
+        images=validation.validation_images or images.images,
         truth=validation.validation_truth,
         limit=validation.validation_limit,
     )
+    return flags.change(named, split=validation.validation_split or split_to_measure_on(named))

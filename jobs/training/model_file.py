@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+import re
 import zipfile
 
 import keras
@@ -22,17 +23,24 @@ def write_model(model: keras.Model, directory: pathlib.Path) -> None:
     path = directory / run_directory.MODEL
     with scratch_directory(directory, path.name) as place:
         model.save(place / path.name, include_optimizer=False)
-        write_file(path, without_dates((place / path.name).read_bytes()))
+        write_file(path, canonical((place / path.name).read_bytes()))
 
 
-def without_dates(content: bytes) -> bytes:
-    """The bytes of a .keras file that says nothing of when it was written."""
+def canonical(content: bytes) -> bytes:
+    """The bytes of a .keras file without what differs by chance: when it was written, where objects lay in memory."""
+    numbers: dict[bytes, int] = {}
+
+    def number(found):
+        return b'"shared_object_id": %d' % numbers.setdefault(found[1], len(numbers) + 1)
+
     with zipfile.ZipFile(io.BytesIO(content)) as archive, io.BytesIO() as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as copy:
             for name in archive.namelist():
                 part = archive.read(name)
                 if name == "metadata.json":
                     part = json.dumps(json.loads(part) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+                elif name == "config.json":
+                    part = re.sub(rb'"shared_object_id": (\d+)', number, part)
                 copy.writestr(zipfile.ZipInfo(name, _NO_DATE), part)
         return file.getvalue()
 

@@ -157,7 +157,6 @@ def test_wrong_specs_are_refused_at_once(spec, options, message):
         ("archiv:photos.zip", "archive:photos.zip"),
         ("./nowhere", None),
         ("{tmp}/nowhere.tar", None),
-        ("", None),
         ("two words", None),
         ("cifar-10", None),
     ],

@@ -63,7 +63,7 @@ def test_evaluation_repeats_the_figures_of_the_last_epoch(trained, capsys):
 def test_tables_and_pictures_are_written(trained, tmp_path):
     figures = evaluation_of(trained, out=str(tmp_path))
     pictures = {"confusion.png", "reliability.png", "mistakes.png"}
-    assert {path.name for path in tmp_path.iterdir()} == pictures | {"per_class.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == pictures | {"per_class.csv", "evaluation.json"}
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
     with open(tmp_path / "per_class.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -160,7 +160,7 @@ def test_a_report_needs_a_finished_epoch(tmp_path):
 
 def test_labels_of_another_number_of_classes_are_refused(tmp_path, monkeypatch):
     stored = SimpleNamespace(spec=SimpleNamespace(classes=1000))
-    monkeypatch.setattr(finished, "open_labels", lambda _directory: stored)
+    monkeypatch.setattr(finished, "open_joined", lambda *_: stored)
     with pytest.raises(UserError, match="--labels theirs count 1,000 classes, the network 12; give labels"):
         finished.read_answers("theirs", None, 12, None)
 
@@ -185,7 +185,11 @@ def test_a_truth_in_another_order_than_the_learned_one_is_refused(trained, tmp_p
         listed = [f"{i},{wnid},{name}" for i, (wnid, name) in enumerate(names)]
         (tmp_path / "classes.csv").write_text("\n".join(["class_index,wnid,name", *listed]))
         return evaluation_of(
-            trained, images=f"folder:{tmp_path / 'images'}", limit=None, truth=str(tmp_path / "truth.csv")
+            trained,
+            images=f"folder:{tmp_path / 'images'}",
+            split="train",
+            limit=None,
+            truth=str(tmp_path / "truth.csv"),
         )
 
     assert evaluated(classes)["images"] == 4

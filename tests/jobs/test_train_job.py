@@ -94,7 +94,7 @@ def refusals(cases, directory):
         ({"epochs": 0}, "--epochs is 0; it must be at least 1"),
         ({"learning_rate": 0.0}, "--learning-rate is 0.0; it must be above 0"),
         ({"temperature": -1.0}, "--temperature is -1.0"),
-        ({"seed": -1}, "--seed is -1; it must be in"),
+        ({"seed": -1}, "--seed is -1; it must be at least 0"),
         ({"save_every": "often"}, "--save-every often: write a number of steps"),
         ({"save_every": "0"}, "--save-every 0: write a number of steps"),
     ],

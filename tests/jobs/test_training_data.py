@@ -26,6 +26,7 @@ def store(names=NAMES, truth=(0, 1, 2, 3, 0, 1), size=8):
         truth=np.array(truth, np.int32),
         classes=[(name, name) for name in names],
         has_truth=min(truth) >= 0,
+        rows=None,
         fingerprint="d" * 64,
         description={"files": {"images.npy": "1" * 64, "names.txt": "2" * 64}},
     )

@@ -31,7 +31,9 @@ class World:
     def build(self, directory) -> dict[str, str]:
         """Writes it, and returns the flags that name it."""
         store, flags = write_images(directory / "train", COUNT, self.pixel, self.truth)
-        held_out, held_out_flags = write_images(directory / "valid", HELD_OUT, self.held_out_pixel, self.held_out_truth)
+        held_out, held_out_flags = write_images(
+            directory / "valid", HELD_OUT, self.held_out_pixel, self.held_out_truth, COUNT
+        )
         return {
             **flags,
             "labels": write_labels(directory / "labels", store, self.names, self.views, self.answer),
@@ -42,9 +44,9 @@ class World:
         }
 
 
-def write_images(directory, count, pixel, truth):
+def write_images(directory, count, pixel, truth, first=0):
     """(ImageStore of `count` images with their truth, the flags that name them); 1 for a change to the fourth image."""
-    pixels = [pixels_of(number, 8, 8) for number in range(count)]
+    pixels = [pixels_of(first + number, 8, 8) for number in range(count)]
     pixels[3][2, 5, 1] ^= pixel
     write_folder(directory, {f"{number:02d}.png": encoded(image) for number, image in enumerate(pixels)})
     table = directory.with_suffix(".csv")
