@@ -45,19 +45,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from labeling.enlarging import interpolation
-from labeling.enlarging.expert import Expert
-from labeling.labels import quality
-from labeling.labels.store import create_labels
-from labeling.teachers import conventions
-from labeling.teachers.teacher import load_teacher
-from labeling.work import labeler, runtime_choice, runtimes
-from labeling.work.answerer import Answerer
-from labeling.work.runtimes import PRECISIONS
-from tfpipeline.images.store import ImageFlags, open_images
-from tfpipeline.system.console import SILENT, Console
-from tfpipeline.system.signals import StopRequest
-from tfpipeline.training.evaluation import TOP, share_in_top
+from labeling.enlarging import Expert, interpolation
+from labeling.labels import create_labels, quality
+from labeling.teachers import conventions, load_teacher
+from labeling.work import Answerer, labeler, runtime_choice, runtimes
+from tfpipeline.images import IDENTITY, ImageFlags, open_images
+from tfpipeline.system import Console, StopRequest
+from tfpipeline.training import TOP, share_in_top
 
 PLAIN_BATCH, METHOD, TOP_K, SHARD = 64, "bilinear", 32, 256
 TURNS, IMAGES_PER_TURN = 5, 1000
@@ -92,23 +86,22 @@ def plain_loop(teacher):
         parts = []
         for start in range(0, len(images), PLAIN_BATCH):
             pixels = tf.image.resize(images[start : start + PLAIN_BATCH], (size, size), METHOD)
-            parts += tf.nest.flatten(model.predict(conventions.to_range(pixels, teacher.feeding.range), verbose=0))
-        return np.concatenate(parts)[:, int(teacher.feeding.background) :]
+            parts += tf.nest.flatten(model.predict(conventions.to_range(pixels, teacher.conventions.range), verbose=0))
+        return np.concatenate(parts)[:, int(teacher.conventions.background) :]
 
     return predict
 
 
 def fastest_answerer(expert, images, precision):
     """The answerer of a precision by the runtime and batch size that prove fastest here."""
-    ways = runtime_choice.ways(None, None, Console())
-    runtime, batch_size = ways[0]
-    base = Answerer([expert], ("identity",), TOP_K, images.shape[1:], batch_size, runtime, precision)
+    ways = runtime_choice.ways(None, None, precision, Console())
+    base = Answerer([expert], [(IDENTITY,)], TOP_K, images.shape[1:], ways[0])
     measured = runtime_choice.rates(base, ways, images, Console())
-    told = ", ".join(f"{name} by {size} {rate:.0f}" for (name, size), rate in measured.items())
-    print(f"{precision}: {told} images/s", flush=True)
-    answer = base.by(*runtime_choice.best(measured, ways[0]))
-    print(f"{precision}: {answer.runtime}, {answer.batch_size} images at a time", flush=True)
-    return answer
+    rates = ", ".join(f"{way.runtime} by {way.batch_size} {rate:.0f}" for way, rate in measured.items())
+    print(f"{precision}: {rates} images/s", flush=True)
+    best = runtime_choice.best(measured, ways[0])
+    print(f"{precision}: {best.runtime}, {best.batch_size} images at a time", flush=True)
+    return base.by(best)
 
 
 def labeling(answer, spec, directory: pathlib.Path):
@@ -116,9 +109,10 @@ def labeling(answer, spec, directory: pathlib.Path):
     numbers = itertools.count()
 
     def label(images):
-        counted = dataclasses.replace(spec, count=len(images), precision=answer.precision)
-        store = create_labels(directory / f"{answer.precision}-{next(numbers)}", counted)
-        labeler.label(images, store, answer, answer.images_per_call, StopRequest(), SILENT, answer.parallel)
+        precision = answer.way.precision
+        of_images = dataclasses.replace(spec, count=len(images), precision=precision)
+        store = create_labels(directory / f"{precision}-{next(numbers)}", of_images)
+        labeler.label(images, store, answer, labeler.Calls(answer.images_per_call, answer.parallel), StopRequest())
         return store
 
     return label
@@ -128,7 +122,8 @@ def teacher_alone(teacher, answer):
     """Enlarged images -> nothing: the network itself, run as `answer` runs it."""
     signature = tf.TensorSpec((None, teacher.size, teacher.size, 3), tf.float32)
     frozen = convert_variables_to_constants_v2(tf.function(teacher.log_probs).get_concrete_function(signature))
-    program, size = runtimes.PROGRAMS[answer.runtime](frozen, answer.batch_size, answer.precision), answer.batch_size
+    way = answer.way
+    program, size = runtimes.PROGRAMS[way.runtime](frozen, way.batch_size, way.precision), way.batch_size
 
     def run(pixels):
         whole = range(0, len(pixels) - len(pixels) % size, size)
@@ -163,7 +158,8 @@ def measure_speed(flags, directory: pathlib.Path) -> dict:
     teacher = load_teacher(flags.teacher)
     expert = Expert(teacher, METHOD)
     spec = labeler.spec_of(store, [expert], ("identity",), TOP_K, SHARD, "float32")
-    answerers = {precision: fastest_answerer(expert, store.images, precision) for precision in PRECISIONS}
+    precisions = runtimes.PRECISIONS
+    answerers = {precision: fastest_answerer(expert, store.images, precision) for precision in precisions}
     contenders = {
         "plain": plain_loop(teacher),
         **{precision: labeling(answer, spec, directory) for precision, answer in answerers.items()},
@@ -173,11 +169,11 @@ def measure_speed(flags, directory: pathlib.Path) -> dict:
     seconds, found = take_turns(contenders, parts, enlarge)
 
     plain_top = np.concatenate(found["plain"]).argmax(1)
-    top = {name: np.concatenate([labels.read_all().top_k[:, 0] for labels in found[name]]) for name in PRECISIONS}
+    top = {name: np.concatenate([labels.read_all().view(0).top_k for labels in found[name]]) for name in precisions}
     truth, _ = quality.truth_in_classes_of(spec, store)
     accuracy = {
         (name, k): share_in_top(top[name][: len(store)], truth, k)
-        for name, k in itertools.product(PRECISIONS, (1, TOP))
+        for name, k in itertools.product(precisions, (1, TOP))
     }
     for (name, k), share in accuracy.items():
         print(f"{name}: top-{k} {share:.1%} on {flags.images}")
@@ -235,7 +231,7 @@ def measure_memory(flags, directory: pathlib.Path) -> dict:
     for number in range(2, MANY // FEW + 1):
         (folder / f"train_data_batch_{number}.npz").hardlink_to(first)
     common = ["--teacher", directory / "stub", "--cache", directory / "cache", "--no-gate"]
-    common += ["--runtime", runtimes.installed()[-1], "--batch-size", PLAIN_BATCH]
+    common += ["--runtime", runtimes.available_runtimes()[-1], "--batch-size", PLAIN_BATCH]
     peaks = {}
     for count in (FEW, MANY):
         images = ["--images", f"npz:{folder}", "--limit", count]
