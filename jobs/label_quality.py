@@ -14,7 +14,7 @@ EXAMPLE = """python -m jobs.label_quality --labels labels/shapes --images shapes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QualityFlags(Flags):
-    """Which labels are judged, by what, and where that is written."""
+    """Which labels are judgment, by what, and where that is written."""
 
     labels: str = required("label store to judge", metavar="DIR")
     against: tuple[str, ...] = flag(
@@ -46,14 +46,14 @@ def run(config: Config) -> dict:
 
     console, out = Console(config.quiet), pathlib.Path(config.quality.out)
     images = open_images(config.images, console)
-    judged = report.judge_labels(config.quality.labels, config.quality.against, images, console)
-    label, others, truth = judged.label, judged.others, judged.truth
-    temperature = fit_temperature(label, judged.references) if others else None
+    judgment = report.judge_labels(config.quality.labels, config.quality.against, images, console)
+    label, others, truth = judgment.label, judgment.others, judgment.truth
+    temperature = fit_temperature(label, judgment.references) if others else None
     out.mkdir(parents=True, exist_ok=True)
-    report.write_suspicious(judged, out)
-    report.write_balance(judged, out)
-    error, error_at_temperature = report.write_reliability(judged, temperature, out)
-    report.write_confusion(judged, out)
+    report.write_suspicious(judgment, out)
+    report.write_balance(judgment, out)
+    error, error_at_temperature = report.write_reliability(judgment, temperature, out)
+    report.write_confusion(judgment, out)
     figures = {
         "top1": None if truth is None else share_in_top(label.answers.top_k, truth, 1),
         "mean_top_probability": float(label.answers.confidence.mean()),

@@ -28,12 +28,12 @@ MOST_BARS = 40
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class JudgedLabels:
+class Judgment:
     """Labels with what they are judged by.
 
     Attributes:
         images: the labeled images.
-        label: the opinion that is judged.
+        label: the opinion that is judgment.
         other_views: second opinions, of the same teacher.
         other_teachers: second opinions, of others.
         truth: int (N,) in the teacher's classes, -1 where unknown; None without truth.
@@ -61,7 +61,7 @@ class JudgedLabels:
         return [other.answers.first for other in (self.other_teachers or self.other_views)]
 
 
-def judge_labels(labels: str, against: Sequence[str], images: ImageStore, console: Console) -> JudgedLabels:
+def judge_labels(labels: str, against: Sequence[str], images: ImageStore, console: Console) -> Judgment:
     """The labels in a directory, with what judges them.
 
     Args:
@@ -91,50 +91,50 @@ def judge_labels(labels: str, against: Sequence[str], images: ImageStore, consol
         console.say(note)
     names = [name.split(",")[0] for name in quality.class_names(spec, images)]
     count = len(spec.views)
-    return JudgedLabels(images, found[0], found[1:count], found[count:], truth, names)
+    return Judgment(images, found[0], found[1:count], found[count:], truth, names)
 
 
-def write_suspicious(judged: JudgedLabels, out: pathlib.Path) -> None:
+def write_suspicious(judgment: Judgment, out: pathlib.Path) -> None:
     """Writes suspicious.csv, and pictures of the least trusted images and of the most confident disagreements."""
-    label, others, names = judged.label, judged.others, judged.class_names
+    label, others, names = judgment.label, judgment.others, judgment.class_names
     trusted = trust(label, others)
     order = np.argsort(trusted, kind="stable")
     rows = []
     for i in order[:IN_TABLE].tolist():
         seconds = [names[other.answers.first[i]] for other in others]
         answer, probability = names[label.answers.first[i]], f"{label.answers.confidence[i]:.4f}"
-        rows.append([i, judged.images.names[i], f"{trusted[i]:.4f}", answer, probability, *seconds])
+        rows.append([i, judgment.images.names[i], f"{trusted[i]:.4f}", answer, probability, *seconds])
     second_answers = [f"answer of {other.name}" for other in others]
     write_csv(out / "suspicious.csv", ["index", "name", "trust", "answer", "probability", *second_answers], rows)
-    _write_sheet(judged, order[:IN_PICTURES], "the least trusted labels", out / "suspicious.png")
+    _write_sheet(judgment, order[:IN_PICTURES], "the least trusted labels", out / "suspicious.png")
     if others:
         strength = confident_disagreement(label, others)
         strongest = np.argsort(-strength, kind="stable")[:IN_PICTURES]
         chosen = strongest[strength[strongest] > 0]
-        _write_sheet(judged, chosen, "the most confident disagreements", out / "disagreement.png")
+        _write_sheet(judgment, chosen, "the most confident disagreements", out / "disagreement.png")
 
 
-def _write_sheet(judged, chosen, title, path):
+def _write_sheet(judgment, chosen, title, path):
     """Writes images with what each opinion says, green and red where the truth of them is known; nothing for none."""
     if not len(chosen):
         return
-    opinions, truth, names = [judged.label, *judged.others], judged.truth, judged.class_names
+    opinions, truth, names = [judgment.label, *judgment.others], judgment.truth, judgment.class_names
     captions, colors = [], []
     for i in chosen.tolist():
         lines = [f"{each.answers.confidence[i]:.0%} {names[each.answers.first[i]]}" for each in opinions]
         known = truth is not None and truth[i] >= 0
         captions.append("\n".join([*lines, f"truth: {names[truth[i]]}"] if known else lines))
-        right = known and truth[i] == judged.label.answers.first[i]
+        right = known and truth[i] == judgment.label.answers.first[i]
         colors.append(pictures.RIGHT if right else pictures.WRONG if known else pictures.PLAIN)
-    title += ": the label, then the second opinions" if judged.others else ": the label"
+    title += ": the label, then the second opinions" if judgment.others else ": the label"
     title += " (green: the label is right)" if truth is not None else ""
-    pictures.save(pictures.contact_sheet(judged.images.images[chosen], captions, colors, title=title), path)
+    pictures.save(pictures.contact_sheet(judgment.images.images[chosen], captions, colors, title=title), path)
 
 
-def write_balance(judged: JudgedLabels, out: pathlib.Path) -> None:
+def write_balance(judgment: Judgment, out: pathlib.Path) -> None:
     """Writes class_balance.png: images by first answer, the largest class first, beside the truth where it is known."""
-    names, truth = judged.class_names, judged.truth
-    counts = np.bincount(judged.label.answers.first, minlength=len(names))
+    names, truth = judgment.class_names, judgment.truth
+    counts = np.bincount(judgment.label.answers.first, minlength=len(names))
     order = np.argsort(-counts, kind="stable")
     figure = Figure(figsize=(11, 4), layout="constrained")
     axis = figure.subplots()
@@ -155,30 +155,30 @@ def write_balance(judged: JudgedLabels, out: pathlib.Path) -> None:
 
 
 def write_reliability(
-    judged: JudgedLabels, temperature: float | None, out: pathlib.Path
+    judgment: Judgment, temperature: float | None, out: pathlib.Path
 ) -> tuple[float | None, float | None]:
     """Writes reliability.png, the confidence at the fitted temperature against the truth or the second opinions.
 
     Args:
-        judged: the labels; without truth and second opinions there is no picture.
+        judgment: the labels; without truth and second opinions there is no picture.
         temperature: at which the label predicts the second opinions best; None without any.
         out: where the picture goes.
 
     Returns:
         The expected calibration errors at temperature 1 and at the fitted one; None where there is no such thing.
     """
-    references = judged.references if judged.truth is None else [judged.truth]
+    references = judgment.references if judgment.truth is None else [judgment.truth]
     if not references:
         return None, None
-    right = np.concatenate([(judged.label.answers.first == each)[each >= 0] for each in references])
+    right = np.concatenate([(judgment.label.answers.first == each)[each >= 0] for each in references])
 
     def reliability_of(opinion):
         confidence = np.concatenate([opinion.answers.confidence[each >= 0] for each in references])
         return reliability(confidence.clip(0, 1), right)
 
-    plain = reliability_of(judged.label)
-    fitted = None if temperature is None else reliability_of(judged.label.at(temperature))
-    title = "against the truth" if judged.truth is not None else "against the second opinions"
+    plain = reliability_of(judgment.label)
+    fitted = None if temperature is None else reliability_of(judgment.label.at(temperature))
+    title = "against the truth" if judgment.truth is not None else "against the second opinions"
     title += "" if temperature is None else f", T = {temperature:.2f}"
     best = fitted or plain
     figure = pictures.reliability_diagram(best.counts, best.accuracy, best.error, title)
@@ -186,12 +186,12 @@ def write_reliability(
     return plain.error, fitted and fitted.error
 
 
-def write_confusion(judged: JudgedLabels, out: pathlib.Path) -> None:
+def write_confusion(judgment: Judgment, out: pathlib.Path) -> None:
     """Writes confusion.png where the truth is known: the classes with the most wrong answers, all others as one."""
-    if judged.truth is None:
+    if judgment.truth is None:
         return
-    names = judged.class_names
-    chosen, matrix = worst_classes(judged.label.answers.first, judged.truth, len(names), WORST_CLASSES)
+    names = judgment.class_names
+    chosen, matrix = worst_classes(judgment.label.answers.first, judgment.truth, len(names), WORST_CLASSES)
     if len(chosen):
         rows = [*(names[index] for index in chosen), "all others"]
         figure = pictures.confusion_matrix(matrix, rows, f"the {len(chosen)} classes that are confused most")

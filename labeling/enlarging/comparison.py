@@ -204,14 +204,14 @@ def answer_all(
 
 def _answer(log_probs, images, batch_size, mirrored, advance):
     """The Response to all images, where log_probs answers one batch."""
-    answers, entropies, first_mirrored, total = [], [], [], 0.0
+    answers, entropies, first_mirrored, total = [], [], [], np.zeros(())
     for first in range(0, len(images), batch_size):
         batch = np.asarray(images[first : first + batch_size])
         log_p = log_probs(batch)
         probabilities = tf.exp(log_p)
         answers.append(most_probable(log_p.numpy(), min(TOP, log_p.shape[-1])))
         entropies.append(-tf.reduce_sum(probabilities * log_p, -1).numpy())
-        total += probabilities.numpy().sum(0, dtype=np.float64)
+        total = total + probabilities.numpy().sum(0, dtype=np.float64)
         if mirrored:
             first_mirrored.append(tf.argmax(log_probs(batch[:, :, ::-1]), -1, tf.int32).numpy())
         advance(len(batch))

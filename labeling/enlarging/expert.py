@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -71,7 +72,7 @@ def freeze(experts: Sequence[Expert], views: Sequence[Sequence[View]], image_sha
     return convert_variables_to_constants_v2(tf.function(answer).get_concrete_function(signature))
 
 
-def answer_batch(program: Callable, images: np.ndarray, batch_size: int) -> np.ndarray:
+def answer_batch(program: Callable, images: np.ndarray, batch_size: int) -> Any:
     """What a program that takes whole batches answers to at most one batch of images.
 
     Args:
@@ -80,7 +81,7 @@ def answer_batch(program: Callable, images: np.ndarray, batch_size: int) -> np.n
         batch_size: of the program.
 
     Returns:
-        (n, ...).
+        (n, ...), an array or a tensor, as the program does.
     """
     n = len(images)
     if n < batch_size:

@@ -33,7 +33,7 @@ def restrict(teacher: Teacher, path: str, image_class_names: Sequence[tuple[str,
         numbers = [(line, text, _index_of_number(path, line, text, teacher)) for line, text in entries]
         names = teacher.class_names and tuple(teacher.class_names[index] for _, _, index in numbers)
     else:
-        known = _known_names(teacher, image_class_names)
+        known = _names_of_classes(teacher, image_class_names)
         numbers = [(line, text, _index_of_name(path, line, text, teacher, known)) for line, text in entries]
         names = tuple(known[index][0] for _, _, index in numbers)
     _check_once(path, numbers)
@@ -58,7 +58,7 @@ def _read(path):
     return entries
 
 
-def _known_names(teacher, image_class_names):
+def _names_of_classes(teacher, image_class_names):
     """What each class of the teacher may be called, its own name or its WordNet id first; () when nothing tells."""
     if teacher.class_names:
         return [(name,) for name in teacher.class_names]
@@ -103,7 +103,7 @@ def _short(names):
 
 
 def _check_once(path, numbers):
-    seen = {}
+    seen: dict[int, int] = {}
     for line, text, index in numbers:
         if index in seen:
             raise UserError(

@@ -180,7 +180,7 @@ def _range_by_statistics(model, library):
         seen = np.asarray(before(conventions.to_range(pictures, name), training=False)).reshape(-1, len(mean))
         stretch = np.log(np.sqrt(seen.var(0) + norm.epsilon) / deviation)
         distances[name] = np.mean(stretch**2 + ((seen.mean(0) - mean) / deviation) ** 2)
-    best, second = sorted(distances, key=distances.get)[:2]
+    best, second = sorted(distances, key=lambda name: distances[name])[:2]
     if distances[second] < _CLEAR * distances[best]:
         return None
     return best, "its first batch normalization saw such numbers in training"

@@ -104,7 +104,7 @@ def _check_offset(teacher, log_p, truth):
     if known.sum() < LEAST_IMAGES:
         return
     share = {offset: np.mean((first == truth + offset)[known]) for offset in (-1, 0, 1)}
-    best = max(share, key=share.get)
+    best = max(share, key=lambda offset: share[offset])
     if best and share[best] > 3 * share[0] and share[best] > 0.1:
         raise UserError(
             f"teacher {teacher.spec}: {share[0]:.0%} of its first answers are true, but {share[best]:.0%} when counted "

@@ -106,11 +106,11 @@ class LabelShard(beam.DoFn):
     def __init__(self, plan: Plan):
         self._plan, self._shared = plan, Shared()
 
-    def setup(self):
+    def setup(self) -> None:
         """Loads the teachers once for all threads of a worker process."""
         self._worker = self._shared.acquire(lambda: Worker(self._plan))
 
-    def process(self, span):
+    def process(self, span: tuple[int, int]) -> None:
         """Labels one span."""
         self._worker.label(Span(*span))
 

@@ -34,10 +34,10 @@ def split(model: openvino.Model) -> tuple[openvino.Model, openvino.Model]:
     ]
     results, parameters = [], []
     for output in crossing:
-        results.append(opset13.result(_transposed(output, _CHANNELS_LAST)))
-        shown = results[-1].output(0)
-        parameters.append(opset13.parameter(shown.get_partial_shape(), shown.get_element_type()))
-        again = _transposed(parameters[-1].output(0), _CHANNELS_FIRST)
+        results.append(opset13.result(_transpose(output, _CHANNELS_LAST)))
+        end = results[-1].output(0)
+        parameters.append(opset13.parameter(end.get_partial_shape(), end.get_element_type()))
+        again = _transpose(parameters[-1].output(0), _CHANNELS_FIRST)
         for target in output.get_target_inputs():
             if _is_beyond(depth, target):
                 target.replace_source_output(again)
@@ -45,7 +45,7 @@ def split(model: openvino.Model) -> tuple[openvino.Model, openvino.Model]:
     return stem, openvino.Model(model.get_results(), parameters, "rest")
 
 
-def _transposed(output, axes):
+def _transpose(output, axes):
     """An image's axes as the convolutions keep them in memory, so that nothing is moved from one model to the other."""
     return opset13.transpose(output, axes).output(0) if len(output.get_partial_shape()) == len(axes) else output
 
@@ -56,7 +56,7 @@ def _is_beyond(depth, target):
 
 def _depths(model):
     """Name of each operation that depends on the input -> the most layers on a way to it, itself included."""
-    depth = {}
+    depth: dict[str, int] = {}
     for op in model.get_ordered_ops():
         sources = [value.get_node() for value in op.input_values()]
         before = [depth[source.get_friendly_name()] for source in sources if source.get_friendly_name() in depth]

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from jobs import command, export, train
+from jobs.training import image_flags_of_run
 from models import export as model_export
 from models import networks
 from tfpipeline.system.errors import UserError
@@ -120,7 +121,7 @@ def test_a_mixed_precision_network_is_exported_in_float32(tmp_path):
 
 
 def test_the_images_are_the_runs_own_or_those_that_are_named(tmp_path, run_directory):
-    flags = export.image_flags_of_run(str(run_directory), cache="elsewhere")
+    flags = image_flags_of_run(run_directory, cache="elsewhere")
     assert (flags.images, flags.limit, flags.split, flags.cache) == ("shapes", IMAGES, "train", "elsewhere")
     given = ("--images", "shapes", "--split", "valid", "--limit", 9, "--check", 4, "--cache", tmp_path / "cache")
     assert export.run(config_of(run_directory, "litert", tmp_path / "a", *given))["images_checked"] == 3
