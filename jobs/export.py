@@ -73,11 +73,12 @@ def run(config: Config) -> dict:
         figures = export_labels(wanted.labels, wanted.to, out, images, console)
     if wanted.run is not None:
         command.import_tensorflow()
-        from jobs.training import export_network, image_flags_of_run
+        from jobs.training import export_network, image_flags_of_run, load_model
 
         directory = pathlib.Path(wanted.run)
+        model = load_model(directory)
         store = open_images(images or image_flags_of_run(directory, config.images.cache), console)
-        found = export_network(directory, wanted.to, out, store.images[:: -(-len(store) // wanted.check)])
+        found = export_network(model, wanted.to, out, store.images[:: -(-len(store) // wanted.check)])
         print(f"{out}: the first answer is Keras's on {found.same_top1:,} of {found.images:,} images, ", end="")
         print(f"log-probabilities differ by at most {found.max_difference:.1e}")
         figures = {

@@ -41,8 +41,8 @@ class Config(Flags):
 def run(config: Config) -> dict:
     """Judges the labels, writes the pictures and returns the figures."""
     from jobs.reports import labels as report
-    from labeling.labels import agreement, fit_temperature, trust
-    from tfpipeline.training import share_in_top
+    from labeling.labels import fit_temperature, trust
+    from tfpipeline.training import agreement, share_in_top
 
     console, out = Console(config.quiet), pathlib.Path(config.quality.out)
     images = open_images(config.images, console)
@@ -58,7 +58,7 @@ def run(config: Config) -> dict:
         "top1": None if truth is None else share_in_top(label.answers.top_k, truth, 1),
         "mean_top_probability": float(label.answers.confidence.mean()),
         "mean_trust": float(trust(label, others).mean()),
-        "agreement": agreement(label, others),
+        "agreement": agreement(label.answers.first, [other.answers.first for other in others]),
         "temperature": temperature,
         "calibration_error": error,
         "calibration_error_at_temperature": error_at_temperature,

@@ -6,26 +6,25 @@ import tempfile
 import keras
 import numpy as np
 
-from jobs.training.model_file import load_model
 from models import export
 from tfpipeline.images import ImageFlags
 from tfpipeline.system import UserError, flags, new_directory, write_file
 from tfpipeline.training import run_directory
 
 
-def export_network(run: pathlib.Path, form: str, out: pathlib.Path, images: np.ndarray) -> export.Check:
-    """Writes the network of a run, and returns how it answers beside Keras.
+def export_network(model: keras.Model, form: str, out: pathlib.Path, images: np.ndarray) -> export.Check:
+    """Writes a network, and returns how it answers beside Keras.
 
     Args:
-        run: the run directory.
+        model: the network, of images (H, W, 3).
         form: one of models.export.WRITERS.
         out: a new directory for savedmodel, else a file; it is there whole or not at all.
         images: uint8 (N, H, W, 3), which both are asked about.
 
     Raises:
-        UserError: the run has no network, `out` is there already, or what was exported does not answer as Keras does.
+        UserError: `out` is there already, or what was exported does not answer as Keras does.
     """
-    model = export.in_float32(load_model(run))
+    model = export.in_float32(model)
     if form == "savedmodel":
         with new_directory(out) as directory:
             return _write_and_check(form, model, directory, images)

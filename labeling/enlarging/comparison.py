@@ -32,7 +32,7 @@ from labeling.teachers import Teacher
 from tfpipeline.batches import Answers, concatenate
 from tfpipeline.images import IDENTITY, Pixels, View
 from tfpipeline.system import SILENT, Console
-from tfpipeline.training import TOP, share_in_top
+from tfpipeline.training import TOP, agreement, share_in_top
 
 # In 60 draws of 256 ImageNet images up to 2 % missed the best by more than a point of top-1; in 60 of 512, none.
 SAMPLE = 512
@@ -73,7 +73,8 @@ class Figures:
         top_probability: mean probability of the first answer.
         entropy: mean entropy of the answers, in nats.
         flip_agreement: share of images whose mirror image has the same first answer.
-        agreement: share of images with the first answer of another interpolation, mean over the others.
+        agreement: share of images with the first answer of another interpolation, mean over the others; None without
+            any.
         teacher_agreement: share of images with the first answer of another teacher, mean over the others and over their
             interpolations; None where there is no other teacher, or it counts other classes.
         top1: share of images with the true class first; None without truth.
@@ -84,7 +85,7 @@ class Figures:
     top_probability: float
     entropy: float
     flip_agreement: float
-    agreement: float
+    agreement: float | None
     teacher_agreement: float | None
     top1: float | None
     top5: float | None
@@ -246,8 +247,8 @@ def figures(
             top_probability=float(answers.confidence.mean()),
             entropy=float(response.entropy.mean()),
             flip_agreement=float(np.mean(answers.first == response.first_mirrored)),
-            agreement=_mean_agreement(answers.first, rest),
-            teacher_agreement=_mean_agreement(answers.first, foreign) if foreign else None,
+            agreement=agreement(answers.first, rest),
+            teacher_agreement=agreement(answers.first, foreign),
             top1=None if truth is None else share_in_top(answers.top_k, truth, 1),
             top5=None if truth is None else share_in_top(answers.top_k, truth, TOP),
         )
@@ -256,7 +257,3 @@ def figures(
 
 def _classes(responses):
     return len(next(iter(responses.values())).mean)
-
-
-def _mean_agreement(first, others):
-    return float(np.mean([np.mean(first == other) for other in others]))

@@ -5,7 +5,6 @@ from .claims import Claims as Claims
 from .flags import ExportForm as ExportForm
 from .flags import LabelFlags as LabelFlags
 from .opinions import Opinion as Opinion
-from .opinions import agreement as agreement
 from .opinions import confident_disagreement as confident_disagreement
 from .opinions import fit_temperature as fit_temperature
 from .opinions import opinions_of as opinions_of

@@ -74,11 +74,6 @@ def opinions_of(answers: Answers, classes: int, names: Sequence[str]) -> list[Op
     ]
 
 
-def agreement(first: Opinion, others: Sequence[Opinion]) -> float | None:
-    """Share of images on which another opinion has the same first answer, mean over the others; None without any."""
-    return float(np.mean([np.mean(first.answers.first == other.answers.first) for other in others])) if others else None
-
-
 def trust(first: Opinion, others: Sequence[Opinion]) -> np.ndarray:
     """The probability of the first opinion's answer, mean over all opinions, float64 (N,).
 

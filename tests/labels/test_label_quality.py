@@ -8,7 +8,6 @@ from PIL import Image
 
 from jobs import command, label_quality
 from labeling.labels.opinions import (
-    agreement,
     confident_disagreement,
     fit_temperature,
     opinions_of,
@@ -90,8 +89,6 @@ def test_trust_and_disagreement():
     np.testing.assert_allclose(trust(mine, [theirs]), [0.5, 0.55], rtol=1e-3)
     np.testing.assert_allclose(trust(mine, []), [0.9, 0.6], rtol=1e-3)
     np.testing.assert_allclose(confident_disagreement(mine, [theirs]), [0.72, 0], rtol=1e-3)
-    assert agreement(mine, [theirs]) == 0.5
-    assert agreement(mine, []) is None
 
 
 def test_the_worst_classes_and_all_others():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfpipeline.training import entropy, reliability, share_in_top
+from tfpipeline.training import agreement, entropy, reliability, share_in_top
 
 
 def test_the_share_among_the_first_answers():
@@ -11,6 +11,12 @@ def test_the_share_among_the_first_answers():
     assert share_in_top(top, wanted, 1) == pytest.approx(1 / 3)
     assert share_in_top(top, wanted, 2) == pytest.approx(2 / 3)
     assert share_in_top(top, np.full(4, -1), 1) is None
+
+
+def test_agreement_is_the_mean_over_the_others():
+    mine = np.array([3, 1, 2, 2])
+    assert agreement(mine, [np.array([3, 1, 0, 2]), np.array([0, 0, 0, 2])]) == pytest.approx((3 / 4 + 1 / 4) / 2)
+    assert agreement(mine, []) is None
 
 
 def test_entropy_in_nats():

@@ -9,6 +9,7 @@ from .flags import EpochFlags as EpochFlags
 from .flags import SavingFlags as SavingFlags
 from .metrics import TOP as TOP
 from .metrics import Reliability as Reliability
+from .metrics import agreement as agreement
 from .metrics import entropy as entropy
 from .metrics import reliability as reliability
 from .metrics import share_in_top as share_in_top

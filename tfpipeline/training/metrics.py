@@ -1,6 +1,7 @@
 """Figures of answers: how many are right, how sure they are, and whether the two go together."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,6 +20,16 @@ def share_in_top(top: np.ndarray, wanted: np.ndarray, k: int) -> float | None:
     if not known.any():
         return None
     return float(np.mean(np.any(top[known, :k] == wanted[known, None], axis=1)))
+
+
+def agreement(first: np.ndarray, others: Sequence[np.ndarray]) -> float | None:
+    """The share of images to which others give the same answer, mean over the others; None without any.
+
+    Args:
+        first: the answers, int (N,).
+        others: theirs, int (N,) each.
+    """
+    return float(np.mean([np.mean(first == other) for other in others])) if others else None
 
 
 def entropy(p: np.ndarray) -> np.ndarray:
