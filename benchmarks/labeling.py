@@ -206,7 +206,7 @@ class Stub(tf.Module):
 
 
 def peak_megabytes(arguments) -> float:
-    """The peak of a labeling command's anonymous memory, looked at every ten milliseconds (Linux)."""
+    """The peak of a labeling command's anonymous memory, read every ten milliseconds (Linux)."""
     command = [sys.executable, "-m", "jobs.label_imagenet64", *map(str, arguments), "--quiet"]
     peak = 0
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:

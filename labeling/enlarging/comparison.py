@@ -1,4 +1,4 @@
-"""Which way of enlarging suits a teacher, told without the truth.
+"""Which way of enlarging suits a teacher, found without the truth.
 
 A teacher that sees images as it is used to is decided about each of them, and answers different ones differently. Both
 are in the mutual information of image and answer (labeling/enlarging/information.py).
@@ -113,7 +113,7 @@ def recommend_together(
     batch_size: int = 64,
     console: Console = SILENT,
 ) -> list[str]:
-    """The interpolations with which teachers answer best together; no truth is seen.
+    """The interpolations with which teachers answer best together, found without the truth.
 
     Args:
         experts: the teachers with their weights; an interpolation AUTO is to be found, any other is kept.

@@ -1,4 +1,4 @@
-"""How far labels can be trusted: told from a second opinion, and where the truth is known, from the truth.
+"""How far labels can be trusted: by a second opinion, and where the truth is known, by the truth.
 
 A second opinion is another stored view of the images, or the labels of another teacher. It shares errors with the
 first, so agreement is an upper bound of accuracy; a teacher of another kind shares fewer than a mirror image does.

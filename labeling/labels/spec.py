@@ -47,7 +47,7 @@ class LabelSpec:
         views: one name per stored view; "a+b" is the geometric mean of the answers to views a and b.
         precision: the arithmetic of the teachers, such as "float32".
         runtime: what computed their answers, such as "tensorflow".
-        batch_size: images per step, for who goes on; None in stores that do not tell. Another one may help, too.
+        batch_size: images per step, for who goes on; None in stores that do not say. Another one may help, too.
         subset: the teachers' class behind each class, where they answer over some of their classes only; else ().
         subset_of: the number of the teachers' classes; 0 without a subset.
     """

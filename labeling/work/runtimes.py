@@ -93,7 +93,7 @@ class OpenVinoProgram:
 
     Attributes:
         parallel: how many threads may usefully call at the same time: two per stream, so that each has its next batch
-            while the answers to the last one are looked through.
+            while the answers to the last one are sorted.
 
     Raises:
         UserError: OpenVINO is not installed, or cannot run this graph.
