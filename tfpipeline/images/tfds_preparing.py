@@ -8,6 +8,8 @@ import pathlib
 import signal
 import sys
 import threading
+import typing
+from collections.abc import Iterator
 
 import requests
 import tensorflow_datasets as tfds
@@ -21,7 +23,7 @@ _GONE = {"downsampled_imagenet": "its host took the archives away (tensorflow/da
 _SECONDS_TO_ANSWER = 4
 
 
-def prepare(builder, archives):
+def prepare(builder: tfds.core.DatasetBuilder, archives: pathlib.Path | None) -> list[str]:
     """Prepares a dataset from the archives at hand, else by a download, if that answers.
 
     Args:
@@ -118,7 +120,7 @@ class _Asked(Exception):
 class _Asker:
     """Stands in for a download manager, to learn which files a builder asks for first."""
 
-    def download(self, urls):
+    def download(self, urls: typing.Any) -> typing.NoReturn:
         raise _Asked(list(_leaves(urls)))
 
     download_and_extract = download
@@ -182,7 +184,7 @@ def _ways_out(builder, problem, urls):
 
 
 @contextlib.contextmanager
-def quiet_tfds():
+def quiet_tfds() -> Iterator[None]:
     """A context in which TFDS keeps to itself what is no news here.
 
     It warns of every directory where a dataset is not prepared yet and of deprecations in its own code, and it prints

@@ -10,6 +10,7 @@ The answer to several views joined by "+" is the mean of the answers to each.
 
 import dataclasses
 import re
+import typing
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class View:
                 f"--views {self} reaches over the edge of images of {height} x {width} pixels; move the box"
             )
 
-    def cut(self, images):
+    def cut(self, images: typing.Any) -> typing.Any:
         """The pixels of the view: of an array or a tensor (B, H, W, C), (B, SIZE, SIZE, C) or (B, H, W, C)."""
         if self.box is not None:
             top, left, size = self.box
