@@ -8,17 +8,22 @@ import time
 
 from jobs import command
 from jobs.processes import kill_job, run_job
+from tfpipeline.system import UserError
 from tfpipeline.system.flags import Flags, Range, flag
 
 EXAMPLE = "python -m jobs.demo --out demo"
 BATCH_SIZE = 50
+MARK = "made-by-jobs.demo"
+PARTS = ("images", "labels", "labels-valid", "run")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Flags):
     """Labels shapes with the bundled teacher, trains a student on the labels alone, kills and resumes it, reports."""
 
-    out: str = flag("demo", "directory to write into; what an earlier demo left there is replaced", metavar="DIR")
+    out: str = flag(
+        "demo", "directory to write into, of nothing else; what an earlier demo left there is replaced", metavar="DIR"
+    )
     images: int = flag(6000, "training images to label", metavar="N", within=Range(at_least=1))
     validation_images: int = flag(1000, "held-out images", metavar="N")
     epochs: int = flag(8, "epochs of training")
@@ -28,7 +33,7 @@ def run(config: Config) -> dict:
     """Runs the commands one after another and prints a short table at the end."""
     start = time.monotonic()
     out = pathlib.Path(config.out)
-    shutil.rmtree(out, ignore_errors=True)
+    clear(out)
     images = ["--images", "shapes", "--cache", str(out / "images")]
     training = [*images, "--split", "train", "--limit", str(config.images)]
     held_out = [*images, "--split", "valid", "--limit", str(config.validation_images)]
@@ -69,6 +74,25 @@ def run(config: Config) -> dict:
     for name, value in figures.items():
         print(f"{name:>26}  {value:.3f}" if isinstance(value, float) else f"{name:>26}  {value}")
     return figures
+
+
+def clear(out: pathlib.Path) -> None:
+    """Makes the demo's directory, with a mark inside, and removes what an earlier demo made in it.
+
+    Raises:
+        UserError: something else is in it, or it is no demo's; nothing is removed.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UserError(f"--out {out} is no directory; give another one") from error
+    names = sorted(path.name for path in out.iterdir())
+    if strangers := [name for name in names if MARK not in names or name not in (MARK, *PARTS)]:
+        raise UserError(f"--out {out} holds {strangers[0]}, which no demo made; give a directory of its own")
+    (out / MARK).write_text("python -m jobs.demo replaces what lies beside this file\n")
+    for part in PARTS:
+        if (out / part).exists():
+            shutil.rmtree(out / part)
 
 
 def show_command(job: str, flags: list[str]) -> None:

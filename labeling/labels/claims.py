@@ -1,11 +1,13 @@
 """Which spans of images the processes that label into one directory are at work on."""
 
+import contextlib
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from labeling.labels.span import Span
-from tfpipeline.system import PARTIAL, open_locked
+from tfpipeline.system import PARTIAL, open_locked, remove_unless_locked
 
 
 class Claims:
@@ -20,7 +22,7 @@ class Claims:
 
     def __init__(self, directory: pathlib.Path):
         self.directory = directory
-        self._files: dict[Span, tuple[pathlib.Path, BinaryIO]] = {}
+        self._files: dict[Span, tuple[pathlib.Path, BinaryIO | None]] = {}
 
     def __enter__(self):
         return self
@@ -46,14 +48,24 @@ class Claims:
     def release(self, span: Span) -> None:
         """Gives a span back, done or not."""
         path, file = self._files.pop(span)
-        path.unlink(missing_ok=True)
-        file.close()
+        if file is not None:
+            with contextlib.suppress(PermissionError):  # It was another user's, in a directory such as /tmp.
+                path.unlink(missing_ok=True)
+            file.close()
 
     def _lock(self, span):
-        # tfpipeline.system.remove_leftovers removes the file when its process was killed.
         path = self.directory / f".labels-{span.first:08d}.claim{PARTIAL}"
         try:
-            self._files[span] = path, open_locked(path, wait=False)
+            self._files[span] = path, open_locked(path, wait=False, for_all=True)
         except BlockingIOError:
             return False
+        except PermissionError:
+            self._files[span] = path, None  # Another user's claim that nobody may ask: done twice is better than never.
         return True
+
+
+def remove_old_claims(directory: pathlib.Path) -> None:
+    """Removes the claims that killed processes left in a label store."""
+    for path in directory.glob(f".labels-*.claim{PARTIAL}"):
+        if re.fullmatch(rf"\.labels-\d{{8,}}\.claim{re.escape(PARTIAL)}", path.name):
+            remove_unless_locked(path)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from labeling.labels.claims import remove_old_claims
 from labeling.labels.span import Span, images_in
 from labeling.labels.spec import LabelSpec
 from tfpipeline.batches import Answers, concatenate
@@ -255,7 +256,8 @@ def create_labels(directory: str | pathlib.Path, spec: LabelSpec) -> LabelStore:
     check_may_write(directory, spec)
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(directory)
+    remove_leftovers(directory, rf"labels-.*\.npz|{re.escape(SPEC_FILE)}|beam")
+    remove_old_claims(directory)
     if not (directory / SPEC_FILE).exists():
         write_file(directory / SPEC_FILE, spec.to_json().encode())
     return open_labels(directory)

@@ -16,7 +16,7 @@ from labeling.labels.store import LabelStore, create_labels
 from tests.support.images import store_of
 from tfpipeline.batches import Answers
 from tfpipeline.system.errors import FlagError, UserError
-from tfpipeline.system.files import new_directory
+from tfpipeline.system.files import MARK, new_directory
 
 COUNT, SHARD, K, VIEWS = 11, 4, 3, ("identity", "flip")
 
@@ -151,8 +151,9 @@ def test_a_failure_in_the_middle_leaves_nothing_and_the_next_export_is_whole(tmp
 
 def test_what_a_killed_export_left_goes_away(tmp_path, store):
     killed = tmp_path / ".out.00000000.scratch"
-    (killed / "inside").mkdir(parents=True)
-    (killed / "labels.csv").write_text("half")
+    (killed / "content" / "inside").mkdir(parents=True)
+    (killed / "content" / "labels.csv").write_text("half")
+    (killed / MARK).touch()
     export.run(config_of(store, "csv", tmp_path / "out"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels", "out"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["labels.csv", "spec.json"]

@@ -8,6 +8,7 @@ from .files import PARTIAL as PARTIAL
 from .files import new_directory as new_directory
 from .files import publish_directory as publish_directory
 from .files import remove_leftovers as remove_leftovers
+from .files import remove_unless_locked as remove_unless_locked
 from .files import scratch_directory as scratch_directory
 from .files import sha256_of_file as sha256_of_file
 from .files import write_file as write_file

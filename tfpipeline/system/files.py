@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ from tfpipeline.system.locks import lock, open_locked
 
 PARTIAL = ".partial"
 SCRATCH = ".scratch"
+# In each scratch directory: by it the program knows its own. It is locked while the process that made it lives.
+MARK = "made-by-tfpipeline"
+_CONTENT = "content"
+_SCRATCH_NAME = re.compile(r"\..+\.[0-9a-f]{8}" + re.escape(SCRATCH))
 
 
 def sha256_of_file(path: pathlib.Path) -> str:
@@ -99,22 +104,38 @@ def _refuse_existing(final):
         raise UserError(f"{final} exists already; remove it or give another directory")
 
 
-def remove_leftovers(directory: pathlib.Path) -> None:
-    """Removes the temporary files in `directory` that killed processes left; those of living ones stay."""
+def remove_leftovers(directory: pathlib.Path, names: str) -> None:
+    """Removes the temporary files in `directory` that killed processes left; those of living ones stay.
+
+    Only names of the form that `write_file` gives are removed, `.NAME.01234567.partial`, and only of files that the
+    program writes there.
+
+    Args:
+        directory: where they are; may be missing.
+        names: a regular expression that the names of the program's own files there match as a whole.
+    """
+    own = re.compile(rf"\.(?:{names})\.[0-9a-f]{{8}}{re.escape(PARTIAL)}")
     for partial in directory.glob(f".*{PARTIAL}"):
-        try:
-            with open(partial, "rb") as file:
-                lock(file, wait=False)
-                partial.unlink(missing_ok=True)
-        except (FileNotFoundError, BlockingIOError):
-            continue  # Renamed in the meantime, or being written.
+        if own.fullmatch(partial.name):
+            remove_unless_locked(partial)
+
+
+def remove_unless_locked(path: pathlib.Path) -> None:
+    """Removes a file of a killed process; one that a living process has locked stays."""
+    try:
+        with open(path, "r+b") as file:
+            if lock(file, wait=False):  # Where there are no locks, nobody knows whether its process lives.
+                path.unlink(missing_ok=True)
+    except (FileNotFoundError, IsADirectoryError, PermissionError, BlockingIOError):
+        return  # Renamed in the meantime, or no file, or another user's, or being written.
 
 
 @contextlib.contextmanager
 def scratch_directory(parent: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
-    """A context that yields a new hidden directory, removed at the end unless it was renamed.
+    """A context that yields a new directory inside a hidden one, removed at the end unless it was renamed.
 
-    It is locked while this process lives; what killed processes left in `parent` is removed first.
+    Beside it lies a mark, locked while this process lives. What killed processes left in `parent` is removed first:
+    directories with that mark, and nothing else.
 
     Args:
         parent: where to make it; made itself where it is missing.
@@ -122,37 +143,47 @@ def scratch_directory(parent: pathlib.Path, name: str) -> Iterator[pathlib.Path]
     """
     parent.mkdir(parents=True, exist_ok=True)
     _remove_old_scratch(parent)
-    scratch, descriptor = _new_scratch(parent, name)
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        os.close(descriptor)
+    scratch, mark = _new_scratch(parent, name)
+    with mark:
+        try:
+            (scratch / _CONTENT).mkdir()
+            yield scratch / _CONTENT
+        finally:
+            _remove_scratch(scratch)
 
 
 def _new_scratch(parent, name):
-    """A cleaner may take the directory between its creation and its lock: then it is made anew."""
+    """A cleaner may take the directory before its mark is locked: then it is made anew."""
     while True:
         scratch = parent / f".{name}.{uuid.uuid4().hex[:8]}{SCRATCH}"
         scratch.mkdir()
-        with contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(scratch, os.O_RDONLY)
-            lock(descriptor)
-            if scratch.exists():
-                return scratch, descriptor
-            os.close(descriptor)
+        try:
+            return scratch, open_locked(scratch / MARK)
+        except FileNotFoundError:
+            continue
+        except BaseException:
+            _remove_scratch(scratch)
+            raise
+
+
+def _remove_scratch(scratch):
+    """Removes what is the program's own, the mark after all else: a removal that is killed goes on the next time."""
+    shutil.rmtree(scratch / _CONTENT, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (scratch / MARK).unlink(missing_ok=True)
+        scratch.rmdir()
 
 
 def _remove_old_scratch(parent):
     for scratch in parent.glob(f".*{SCRATCH}"):
+        if not _SCRATCH_NAME.fullmatch(scratch.name) or scratch.is_symlink():
+            continue
         try:
-            descriptor = os.open(scratch, os.O_RDONLY)
+            with open(scratch / MARK, "r+b") as mark:
+                if lock(mark, wait=False):  # Where there are no locks, nobody knows whether its process lives.
+                    _remove_scratch(scratch)
         except FileNotFoundError:
-            continue  # Renamed or removed in the meantime.
-        try:
-            lock(descriptor, wait=False)
-            shutil.rmtree(scratch, ignore_errors=True)
-        except BlockingIOError:
-            continue  # Its process lives.
-        finally:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                scratch.rmdir()  # Only where it is empty: its process was killed before it set the mark.
+        except (NotADirectoryError, PermissionError, BlockingIOError):
+            continue  # No directory, or another user's, or its process lives.

@@ -1,30 +1,50 @@
 """Locks on files and directories, which the operating system frees however the process that holds them ends.
 
-On drives where locks do not reach, such as some network drives, nobody is kept out.
+On drives where locks do not reach, such as some network drives, nobody is kept out, and a note says so once.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import pathlib
+import sys
 from collections.abc import Iterator
 from typing import IO, BinaryIO
 
+# What a file system without locks answers. On NFS EBADF also means that the file is not open for writing.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
 
-def lock(file: int | IO, wait: bool = True) -> None:
-    """Locks an open file or directory until it is closed.
+_said: set[str] = set()
+
+
+def lock(file: int | IO, wait: bool = True) -> bool:
+    """Whether an open file or directory is locked now, until it is closed; false where there are no locks.
 
     Args:
-        file: the file, or a descriptor.
+        file: the file, or a descriptor; on NFS it must be open for writing.
         wait: whether to wait while another process holds the lock.
 
     Raises:
         BlockingIOError: another process holds it, and `wait` is false.
     """
-    fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        _say_once(f"files cannot be locked here ({error.strerror}): let only one command at a time work in a directory")
+        return False
+    return True
 
 
-def open_locked(path: pathlib.Path, wait: bool = True) -> BinaryIO:
+def _say_once(line):
+    if line not in _said:
+        _said.add(line)
+        print(line, file=sys.stderr, flush=True)
+
+
+def open_locked(path: pathlib.Path, wait: bool = True, for_all: bool = False) -> BinaryIO:
     """The file, open for writing and locked until it is closed; made where it is missing.
 
     Whoever holds its lock may remove it: where that happens between its opening and its lock, it is made anew.
@@ -32,6 +52,7 @@ def open_locked(path: pathlib.Path, wait: bool = True) -> BinaryIO:
     Args:
         path: the file.
         wait: whether to wait while another process holds the lock.
+        for_all: whether every user who may write into the directory may lock the file, as a file without content.
 
     Raises:
         BlockingIOError: another process holds it, and `wait` is false.
@@ -39,6 +60,8 @@ def open_locked(path: pathlib.Path, wait: bool = True) -> BinaryIO:
     while True:
         file = open(path, "ab")  # noqa: SIM115 - the caller closes it
         try:
+            if for_all:
+                _open_to_all(file)
             lock(file, wait)
         except BaseException:
             file.close()
@@ -46,6 +69,11 @@ def open_locked(path: pathlib.Path, wait: bool = True) -> BinaryIO:
         if os.fstat(file.fileno()).st_nlink:
             return file
         file.close()
+
+
+def _open_to_all(file):
+    with contextlib.suppress(PermissionError):  # It is another user's, who has done the same.
+        os.fchmod(file.fileno(), 0o666)
 
 
 @contextlib.contextmanager
@@ -56,6 +84,7 @@ def lock_file(path: pathlib.Path) -> Iterator[None]:
         path: the file; its directory is made where it is missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
+    with open(path, "ab") as file:
+        _open_to_all(file)
         lock(file)
         yield

@@ -156,7 +156,7 @@ def prune(directory: pathlib.Path, keep: int = KEEP, keep_steps: tuple[int, ...]
         keep: how many of the newest whole ones stay.
         keep_steps: steps whose checkpoints stay as well, such as the best one.
     """
-    remove_leftovers(directory)
+    remove_leftovers(directory, _NAME.pattern)
     whole = 0
     for path in newest_first(directory):
         if whole >= keep and step_of(path) not in keep_steps:
