@@ -1,6 +1,11 @@
-"""A job run as a child process: from the same state every time, and killed where that is to be shown."""
+"""A job run as a child process: from the same state every time, and killed where that is to be shown.
 
+A child ends with its parent, however that one ends: on Linux the system sees to it.
+"""
+
+import ctypes
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -10,11 +15,31 @@ import time
 from tfpipeline.system import Stopped, UserError
 
 SECONDS_BETWEEN_LOOKS = 0.1
+_PR_SET_PDEATHSIG = 1  # Of <sys/prctl.h>.
 
 
 def command_of(job: str, flags: list[str]) -> list[str]:
     """The command that runs a job, such as "train"."""
     return [sys.executable, "-m", f"jobs.{job}", *flags]
+
+
+def start_job(job: str, flags: list[str], stdout: int) -> subprocess.Popen:
+    """Starts a job, which is killed where this process ends before it. Nothing is lost: the same command goes on.
+
+    Args:
+        job: its name.
+        flags: its command line.
+        stdout: of subprocess.Popen.
+    """
+    parent, libc = os.getpid(), ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def end_with_parent():
+        if libc is not None:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:  # It ended in between, unseen.
+                os._exit(1)
+
+    return subprocess.Popen(command_of(job, flags), stdout=stdout, text=True, preexec_fn=end_with_parent)
 
 
 def run_job(job: str, flags: list[str]) -> dict:
@@ -28,7 +53,7 @@ def run_job(job: str, flags: list[str]) -> dict:
         UserError: it failed; it has said why.
         Stopped: it was stopped, with everything saved.
     """
-    child = subprocess.Popen(command_of(job, flags), stdout=subprocess.PIPE, text=True)
+    child = start_job(job, flags, subprocess.PIPE)
     # From a terminal SIGINT comes to both processes; a second one does no harm.
     signals = (signal.SIGTERM, signal.SIGINT)
     previous = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in signals}
@@ -59,7 +84,7 @@ def kill_job(job: str, flags: list[str], checkpoints: pathlib.Path, step: int) -
     Raises:
         UserError: it ended before.
     """
-    process = subprocess.Popen(command_of(job, flags), stdout=subprocess.DEVNULL)
+    process = start_job(job, flags, subprocess.DEVNULL)
     while process.poll() is None:
         newest = max((int(path.name.split("-")[1]) for path in checkpoints.glob("step-*.npz")), default=0)
         if newest >= step:

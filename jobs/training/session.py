@@ -1,6 +1,7 @@
 """One session of a training: from the lock on the run directory to model.keras."""
 
 import contextlib
+import functools
 import pathlib
 
 import keras
@@ -11,15 +12,15 @@ from jobs.training.config import Config
 from jobs.training.held_out import settle_hold_out
 from jobs.training.model_file import write_model
 from models.networks import parameter_count
-from tfpipeline.system import Console, flags
+from tfpipeline.system import Console, StopRequest, UserError, flags
 from tfpipeline.training import (
     Diverged,
+    Mirror,
     SaveEvery,
     Saver,
     Task,
     Trainer,
     checkpoint,
-    fetch_from_mirror,
     note_on_bfloat16,
     run_directory,
 )
@@ -44,28 +45,30 @@ def train(config: Config, every: SaveEvery, cluster: Cluster | None) -> dict:
         Stopped: a signal came, and everything is saved.
     """
     # Order of additions: without it the threads of the machine decide about the last bits.
-    keras.utils.set_random_seed(config.batches.seed % 2**32)
     tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(config.devices.precision)
     console, directory = Console(config.quiet), pathlib.Path(config.saving.run)
-    mirror = None if config.saving.mirror is None else pathlib.Path(config.saving.mirror)
+    mirror = None if config.saving.mirror is None else Mirror(pathlib.Path(config.saving.mirror), console.say)
     saver = Saver(directory / run_directory.CHECKPOINTS, every, mirror, console.say)
     if config.devices.precision != "float32" and (note := note_on_bfloat16()):
         console.say(note)
     if cluster:
         console.say(f"this is {cluster.name(cluster.number)}; waiting until all {len(cluster.addresses)} are there")
-    with connect_workers(cluster) as workers, _lock(directory, workers):
+    with connect_workers(cluster, console.say) as workers, _lock(directory, workers):
         snapshot = None
         if workers.is_chief:
-            if mirror is not None and config.saving.resume:
-                fetch_from_mirror(mirror, saver.directory, console.say)
-            snapshot = run_directory.newest_snapshot(directory, config.saving.resume, console.say)
+            snapshot = _newest(directory, mirror, config, console)
         snapshot = run_directory.broadcast_snapshot(workers, snapshot)
-        config = settle_hold_out(config, snapshot)
         team = Team(workers, build_strategy(config.devices.strategy, workers))
-        with team.strategy.scope():
-            replicas = team.strategy.num_replicas_in_sync
-            task = tasks.build_task(config, replicas, console, workers, is_new=snapshot is None)
+        known, asked = snapshot, config
+        config, task = _build(asked, known, team, console)
+        if workers.is_chief and mirror is not None and config.saving.resume:
+            mirror.fetch(saver.directory, functools.partial(tasks.goes_on_from, config, task.experiment))
+            snapshot = run_directory.newest_snapshot(directory, True, console.say)
+        if workers.broadcast(mirror is not None):
+            snapshot = run_directory.broadcast_snapshot(workers, snapshot)
+        if snapshot is None and known is not None:  # It was of a run with the same flags that learned something else.
+            config, task = _build(asked, None, team, console)
         workers.check_same(task.experiment, "start all workers with the same flags, images and labels")
         if snapshot is not None:
             tasks.check_snapshot(snapshot, task, config.optimizer.schedule, console)
@@ -73,6 +76,29 @@ def train(config: Config, every: SaveEvery, cluster: Cluster | None) -> dict:
             said = {"experiment": task.experiment, "machine": task.machine, "class_names": task.class_names}
             run_directory.write_config(directory, {"flags": flags.flat(config), **said})
         return _finish(task, Trainer(task, directory, saver, console=console, team=team), snapshot, config)
+
+
+def _newest(directory, mirror, config, console):
+    """The newest snapshot of a run, or of one in the mirror that has its flags; what it learned from is not known yet.
+
+    It tells how the run began. The checkpoints of the mirror are brought back once the task is known.
+    """
+    if mirror is None or not config.saving.resume:
+        return run_directory.newest_snapshot(directory, config.saving.resume, console.say)
+    try:
+        own = run_directory.newest_snapshot(directory, True, lambda line: None)
+    except UserError:  # All of them are damaged. Where the mirror has none either, that is said after looking there.
+        own = None
+    return own or mirror.newest(functools.partial(tasks.has_flags, config))
+
+
+def _build(config, snapshot, team, console):
+    """(the config with what is held out settled, the task) of a run that goes on from a snapshot, or begins."""
+    keras.utils.set_random_seed(config.batches.seed % 2**32)
+    config = settle_hold_out(config, snapshot)
+    with team.strategy.scope():
+        replicas = team.strategy.num_replicas_in_sync
+        return config, tasks.build_task(config, replicas, console, team.workers, is_new=snapshot is None)
 
 
 def _lock(directory, workers):
@@ -89,12 +115,21 @@ def _finish(task: Task, trainer: Trainer, snapshot: checkpoint.Snapshot | None, 
         if is_chief:
             run_directory.write_figures(trainer.directory, {"diverged_at_step": error.step, "problem": str(error)})
         raise
-    trainer.finish()
-    if is_chief:
-        write_model(task.model, trainer.directory)
+    with StopRequest():  # All that is left takes no time worth losing it for.
+        trainer.finish()
+        if is_chief:
+            write_model(task.model, trainer.directory)
+        figures = _figures(task, trainer, history, config)
+        if is_chief:
+            run_directory.write_figures(trainer.directory, figures)
+    return figures
+
+
+def _figures(task, trainer, history, config):
+    """What the training prints last."""
     best = next((row for row in history if row["step"] == trainer.best_step), history[-1])
     images = trainer.steps_taken * config.batches.batch_size
-    figures = {
+    return {
         "steps": trainer.step,
         "epochs": len(history),
         "parameters": parameter_count(task.model),
@@ -104,6 +139,3 @@ def _finish(task: Task, trainer: Trainer, snapshot: checkpoint.Snapshot | None, 
         "weights_sha256": trainer.weights_sha256(),
         "run": config.saving.run,
     }
-    if is_chief:
-        run_directory.write_figures(trainer.directory, figures)
-    return figures

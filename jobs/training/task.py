@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import json
 import os
 import pathlib
 import platform
@@ -33,6 +34,10 @@ from tfpipeline.training import (
     predict_images,
 )
 from tfpipeline.training.distributed import ALONE, Workers
+
+# The instructions of a processor that choose the kernels, and the variables of the environment that do.
+_VECTORS = ("amx", "asimd", "avx", "bf16", "f16c", "fma", "i8mm", "sse", "ssse", "sve")
+_SETTINGS = ("DNNL_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "TF_ENABLE_ONEDNN", "TF_NUM_", "TF_XLA_FLAGS", "XLA_FLAGS")
 
 
 def build_task(config: Config, replicas: int, console: Console, workers: Workers = ALONE, is_new: bool = True) -> Task:
@@ -199,7 +204,49 @@ def machine() -> dict:
         "processor": platform.machine(),
         "threads": len(os.sched_getaffinity(0)),
         "devices": sorted(device.device_type for device in tf.config.list_physical_devices()),
+        "vectors": _vectors(),
+        "settings": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_SETTINGS)},
     }
+
+
+def _vectors():
+    """The vector instructions of the processor, which choose the kernels; [] where the system does not tell."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+    known = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    return sorted(word for word in set(known.partition(":")[2].split()) if word.startswith(_VECTORS))
+
+
+def has_flags(config: Config, saved: dict) -> bool:
+    """Whether an experiment has the flags of a config, as far as they may not change.
+
+    Args:
+        config: the flags.
+        saved: the experiment of a checkpoint, name -> value for JSON.
+    """
+    asked = json.loads(json.dumps(flags.experiment_of(config)))
+    return all(saved.get(name) == asked[name] for name in asked.keys() - _may_change(config.optimizer.schedule))
+
+
+def goes_on_from(config: Config, experiment: dict, saved: dict) -> bool:
+    """Whether a run may go on from a checkpoint that it did not write itself.
+
+    Args:
+        config: the flags.
+        experiment: what is asked for, for JSON.
+        saved: the experiment of the checkpoint, name -> value for JSON.
+    """
+    asked = json.loads(json.dumps(experiment))
+    differing = {name for name in {**saved, **asked} if saved.get(name) != asked.get(name)}
+    # A run of more epochs has passed through the states of one of fewer; not the other way around.
+    return differing <= _may_change(config.optimizer.schedule) and saved.get("epochs", 0) <= asked["epochs"]
+
+
+def _may_change(schedule):
+    """What may differ between a run and that which it goes on from."""
+    return {"epochs"} if schedule in LENGTHLESS_SCHEDULES else set()
 
 
 def check_snapshot(snapshot: checkpoint.Snapshot, task: Task, schedule: str, console: Console) -> None:
@@ -214,11 +261,12 @@ def check_snapshot(snapshot: checkpoint.Snapshot, task: Task, schedule: str, con
     Raises:
         UserError: what decides the result has changed; names it.
     """
-    may_change = ("epochs",) if schedule in LENGTHLESS_SCHEDULES else ()
-    check_same_experiment(snapshot.config["experiment"], task.experiment, may_change)
+    check_same_experiment(snapshot.config["experiment"], task.experiment, _may_change(schedule))
     saved = snapshot.config["machine"]
     changed = [
-        f"{name} {saved.get(name)} is now {value}" for name, value in task.machine.items() if saved.get(name) != value
+        f"{name} {saved[name]} is now {value}"
+        for name, value in task.machine.items()
+        if name in saved and saved[name] != value  # What an older run did not record is not known to differ.
     ]
     if changed:
         console.say(f"another machine ({', '.join(changed)}): the order is exact, the last bits are not promised")

@@ -83,6 +83,13 @@ def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path
     assert names_in(tmp_path) == kept
 
 
+def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_path):
+    (tmp_path / f".a[1].png.01234567{PARTIAL}").write_bytes(b"half")
+    (tmp_path / f".b.png.01234567{PARTIAL}").write_bytes(b"half")
+    write_file(tmp_path / "a[1].png", b"content")
+    assert names_in(tmp_path) == [f".b.png.01234567{PARTIAL}", "a[1].png"]
+
+
 def test_a_file_by_a_living_process_is_never_removed(tmp_path, monkeypatch):
     """The pattern is that of the names which write_file gives."""
     rename = type(tmp_path).rename

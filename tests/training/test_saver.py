@@ -4,7 +4,7 @@ import pytest
 from tfpipeline.system.errors import FlagError
 from tfpipeline.training import checkpoint
 from tfpipeline.training import saver as saver_module
-from tfpipeline.training.saver import SaveEvery, Saver, fetch_from_mirror, parse_save_every
+from tfpipeline.training.saver import SaveEvery, Saver, parse_save_every
 
 
 def save(saver, step, **options):
@@ -46,53 +46,17 @@ def test_seconds_count_from_the_last_save(tmp_path, monkeypatch):
     assert not saver.is_due(8)
 
 
-def test_the_mirror_has_what_the_directory_has(tmp_path):
-    saver = Saver(tmp_path / "own", SaveEvery(), tmp_path / "mirror")
-    for step in range(1, 8):
-        save(saver, step, best_step=2)
-    assert steps_in(tmp_path / "own") == steps_in(tmp_path / "mirror") == [7, 6, 5, 2]
-    assert all(checkpoint.is_whole(path) for path in checkpoint.newest_first(tmp_path / "mirror"))
-
-
-def test_a_mirror_that_fails_costs_only_the_copy(tmp_path):
-    (tmp_path / "mirror").write_text("no directory")
+def test_a_checkpoint_that_is_damaged_or_cannot_be_read_is_named_once_and_stays(tmp_path):
     lines = []
-    save(Saver(tmp_path / "own", SaveEvery(), tmp_path / "mirror", lines.append), 1)
-    assert steps_in(tmp_path / "own") == [1]
-    assert len(lines) == 1 and "no copy of step-000000001-" in lines[0]
-
-
-def test_a_copy_that_reads_back_otherwise_is_no_copy_and_deletes_nothing(tmp_path, monkeypatch):
-    lines = []
-    saver = Saver(tmp_path / "own", SaveEvery(), tmp_path / "mirror", lines.append)
-    for step in (1, 2, 3):
+    saver = Saver(tmp_path, SaveEvery(), say=lines.append)
+    save(saver, 1), save(saver, 2)
+    first, second = reversed(checkpoint.newest_first(tmp_path))
+    first.write_bytes(first.read_bytes()[:-1])
+    second.unlink()
+    second.mkdir()
+    for step in range(3, 8):
         save(saver, step)
-    write_file = saver_module.write_file
-
-    def lossy(path, content):
-        write_file(path, content[:-1] if path.parent.name == "mirror" else content)
-
-    monkeypatch.setattr(saver_module, "write_file", lossy)
-    for step in (4, 5, 6, 7):
-        save(saver, step)
-    assert steps_in(tmp_path / "own") == [7, 6, 5]
-    assert steps_in(tmp_path / "mirror") == [3, 2, 1]
-    assert len(lines) == 4 and "does not read back as it was written" in lines[0]
-
-
-def test_a_lost_directory_comes_back_from_the_mirror(tmp_path):
-    saver = Saver(tmp_path / "own", SaveEvery(), tmp_path / "mirror")
-    for step in (1, 2, 3):
-        save(saver, step)
-    newest = checkpoint.newest_first(tmp_path / "mirror")[0]
-    newest.write_bytes(newest.read_bytes()[:-1])
-    lines = []
-    fetch_from_mirror(tmp_path / "mirror", tmp_path / "new", lines.append)
-    assert steps_in(tmp_path / "new") == [2, 1] and len(lines) == 2
-    fetch_from_mirror(tmp_path / "mirror", tmp_path / "new", lines.append)
-    assert len(lines) == 2
-
-
-def test_a_missing_mirror_brings_nothing(tmp_path):
-    fetch_from_mirror(tmp_path / "mirror", tmp_path / "own", pytest.fail)
-    assert not (tmp_path / "own").exists()
+    assert steps_in(tmp_path) == [7, 6, 5, 2]  # The first went once there were three newer ones; a directory cannot.
+    assert lines == [
+        f"passing over the damaged checkpoint {path}; nothing is deleted in its favor" for path in (second, first)
+    ]

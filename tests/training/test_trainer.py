@@ -28,7 +28,7 @@ def whole(tmp_path_factory):
     """A run left alone, with a checkpoint at every step."""
     directory = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "prune", lambda directory, **_: None)
+        patch.setattr(checkpoint, "prune", lambda directory, **_: [])
         trainer = toy.train(directory, epochs=2, callbacks=patience())
     return directory, trainer
 

@@ -3,7 +3,10 @@
 import concurrent.futures
 import dataclasses
 import json
+import math
 import socket
+import threading
+import types
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from tests.support.clusters import clusters
 from tfpipeline.system.errors import FlagError, Stopped, UserError
 from tfpipeline.system.flags import from_flat
 from tfpipeline.training import checkpoint
+from tfpipeline.training.distributed import rendezvous
 from tfpipeline.training.distributed.cluster import Cluster, read_cluster
 from tfpipeline.training.distributed.rendezvous import join_cluster
 from tfpipeline.training.distributed.workers import ALONE, Gone
@@ -43,6 +47,8 @@ def test_the_cluster_is_that_of_tf_config():
         ("{}", "it has no 'cluster'"),
         (environment(task={"type": "worker"})["TF_CONFIG"], "it has no 'index'"),
         (environment(task={"type": "worker", "index": 3})["TF_CONFIG"], "the cluster has no worker 3"),
+        (environment(task={"type": "worker", "index": math.inf})["TF_CONFIG"], "cannot convert float infinity"),
+        ("[" * 100_000, "maximum recursion depth exceeded"),
         (environment(task={"type": "chief", "index": 0})["TF_CONFIG"], "the cluster has no chief 0"),
         (environment(cluster={"worker": ADDRESSES, "ps": ["a:1"]})["TF_CONFIG"], "ps has no part in this training"),
         (environment(cluster={"worker": ["10.0.0.1", "b:1"]})["TF_CONFIG"], "10.0.0.1 is not HOST:PORT"),
@@ -185,7 +191,8 @@ def test_who_does_not_belong_is_told_so_and_the_others_still_meet():
             join_cluster(other, 60)
         with socket.create_connection((host, int(port))) as visitor:
             visitor.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            assert visitor.recv(1) == b""
+            said = visitor.makefile("rb")
+            assert "value" in json.loads(said.readline()) and said.read() == b""
         with join_cluster(worker, 60) as workers:
             return workers.broadcast(None)
 
@@ -207,3 +214,150 @@ def test_a_port_that_is_taken_is_named():
         pytest.raises(UserError, match=f"cannot listen at {chief.addresses[0]}: Address already in use"),
     ):
         join_cluster(chief, 1)
+
+
+def bytes_of(*values):
+    return b"".join(json.dumps(value).encode() + b"\n" for value in values)
+
+
+VISITS = {
+    "silence": b"",
+    "garbage": b"\0\xff\xfe\n",
+    "flood": b"x" * (1 << 20),
+    "deep": b'{"value":' * 5000 + b"\n",
+    "huge number": b'{"value": [' + b"9" * 60_000 + b', [], "", ""]}\n',
+    "infinity": b'{"value": [Infinity, [], "", ""]}\n',
+    "no proof": bytes_of({"value": [1, [], "", None]}),
+    "surrogate": b'{"value": [1, [], "", "\\ud800"]}\n',
+    "another training": bytes_of({"value": [1, ["a:1", "b:1"], "", "0" * 64]}),
+    "impostor": None,
+}
+
+
+@pytest.mark.parametrize("kind", VISITS)
+def test_strangers_at_the_door_cost_nothing_and_the_others_still_meet(kind):
+    chief, worker = clusters(2)
+    host, port = chief.addresses[0].split(":")
+    notes = []
+
+    def visit():
+        while True:  # Until the chief listens.
+            try:
+                visitor = socket.create_connection((host, int(port)), timeout=60)
+                break
+            except ConnectionRefusedError:
+                continue
+        impostor = bytes_of({"value": [1, list(chief.addresses), "", "0" * 64]})
+        try:
+            visitor.sendall(impostor if VISITS[kind] is None else VISITS[kind])
+            if kind != "silence":
+                said = visitor.makefile("rb").read()
+                assert b"all are here" not in said
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+        return visitor
+
+    def lead():
+        with join_cluster(chief, 60, notes.append) as workers:
+            return workers.broadcast("hello")
+
+    def follow():
+        visitors = [visit() for _ in range(3)]
+        with join_cluster(worker, 60) as workers:
+            met = workers.broadcast(None)
+        for visitor in visitors:
+            visitor.close()
+        return met
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        assert [future.result() for future in (pool.submit(lead), pool.submit(follow))] == ["hello", "hello"]
+    assert len(notes) == (0 if kind == "silence" else 3)
+    assert all(note.startswith("a visitor from 127.0.0.1 is no worker of this training") for note in notes)
+
+
+@pytest.mark.parametrize("drip", [True, False])
+def test_visitors_who_take_their_time_do_not_hold_the_chief_past_its_deadline(monkeypatch, drip):
+    """The chief's clock is the test's: each look at it is a second later, however long a visitor takes."""
+    chief, _ = clusters(2)
+    host, port = chief.addresses[0].split(":")
+    seconds = iter(range(10_000))
+    monkeypatch.setattr(rendezvous, "time", types.SimpleNamespace(monotonic=lambda: next(seconds), sleep=None))
+    monkeypatch.setattr(rendezvous, "_HELLO_SECONDS", 10_000)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(lambda: together([chief], lambda workers: None, seconds=100)[0])
+        visitors = []
+        while not ended.done():
+            try:
+                if len(visitors) < 80:  # More than may wait at a time.
+                    visitors.append(socket.create_connection((host, int(port))))
+                for visitor in visitors * drip:
+                    visitor.send(b"x")
+            except OSError:
+                continue  # Not yet open, or sent away.
+        for visitor in visitors:
+            visitor.close()
+    assert "did not come in time" in str(ended.result())
+    assert next(seconds) < 1000
+
+
+@pytest.mark.parametrize("of_chief", ["ours", ""])
+def test_who_does_not_know_the_secret_is_not_let_in(monkeypatch, of_chief):
+    chief, worker = clusters(2)
+
+    class Environment(dict):
+        """Of each thread, as of each process."""
+
+        def get(self, name, default=""):
+            return of_chief if threading.current_thread().name == "chief" else "theirs"
+
+    monkeypatch.setattr(rendezvous.os, "environ", Environment())
+    errors = {}
+
+    def join(cluster, name, seconds):
+        try:
+            join_cluster(cluster, seconds).__exit__(None, None, None)
+        except UserError as error:
+            errors[name] = str(error)
+
+    threads = [
+        threading.Thread(target=join, name="chief", args=(chief, "chief", 5)),
+        threading.Thread(target=join, name="worker", args=(worker, "worker", 60)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert "has another TFPIPELINE_SECRET; give all workers the same" in errors["worker"]
+    assert "did not come in time" in errors["chief"]
+
+
+def test_an_impostor_in_the_place_of_the_chief_is_noticed():
+    chief, worker = clusters(2)
+    with socket.create_server(("127.0.0.1", int(chief.addresses[0].split(":")[1]))) as door:
+
+        def pretend():
+            visitor, _ = door.accept()
+            visitor.sendall(bytes_of({"value": "0" * 32}, {"value": "0" * 64}))
+            return visitor
+
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            pretended = pool.submit(pretend)
+            with pytest.raises(UserError, match="has another TFPIPELINE_SECRET"):
+                join_cluster(worker, 60)
+            pretended.result().close()
+
+
+@pytest.mark.parametrize(
+    ("host", "resolved", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+        ("localhost", "127.0.0.1", "127.0.0.1"),
+        ("node0", "127.0.1.1", ""),
+        ("node0", "192.0.2.7", ""),
+    ],
+)
+def test_the_chief_listens_at_its_own_address_alone(monkeypatch, host, resolved, expected):
+    """192.0.2.7 is no address of this machine: a router passes the connections on to it."""
+    monkeypatch.setattr(socket, "gethostbyname", lambda name: resolved)
+    with rendezvous._open_door(host, 0) as door:
+        assert door.getsockname()[0] == (expected or "0.0.0.0")

@@ -39,7 +39,8 @@ def write_file(path: pathlib.Path, content: bytes) -> None:
     """Writes `content` under `path`: temporary sibling, flush, fsync, rename, fsync of the directory.
 
     Readers see the old file or the new one, never a part. The temporary file is locked while it is written, so that
-    `remove_leftovers` tells the file of a living process from that of a killed one.
+    `remove_leftovers` tells the file of a living process from that of a killed one. What a killed process left of this
+    very file is removed.
 
     Args:
         path: the final name; its directory exists.
@@ -48,6 +49,7 @@ def write_file(path: pathlib.Path, content: bytes) -> None:
     Raises:
         OSError: the disk is full, or the directory cannot be written; the previous file is intact.
     """
+    remove_leftovers(path.parent, re.escape(path.name))
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     try:
         with open_locked(partial) as file:
@@ -115,7 +117,7 @@ def remove_leftovers(directory: pathlib.Path, names: str) -> None:
         names: a regular expression that the names of the program's own files there match as a whole.
     """
     own = re.compile(rf"\.(?:{names})\.[0-9a-f]{{8}}{re.escape(PARTIAL)}")
-    for partial in directory.glob(f".*{PARTIAL}"):
+    for partial in list(directory.glob(f".*{PARTIAL}")):
         if own.fullmatch(partial.name):
             remove_unless_locked(partial)
 

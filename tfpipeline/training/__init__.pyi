@@ -13,12 +13,12 @@ from .metrics import agreement as agreement
 from .metrics import entropy as entropy
 from .metrics import reliability as reliability
 from .metrics import share_in_top as share_in_top
+from .mirror import Mirror as Mirror
 from .precision import note_on_bfloat16 as note_on_bfloat16
 from .profiling import ProfileSteps as ProfileSteps
 from .run_directory import check_same_experiment as check_same_experiment
 from .saver import SaveEvery as SaveEvery
 from .saver import Saver as Saver
-from .saver import fetch_from_mirror as fetch_from_mirror
 from .saver import parse_save_every as parse_save_every
 from .trainer import Diverged as Diverged
 from .trainer import Task as Task

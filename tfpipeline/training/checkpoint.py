@@ -103,8 +103,8 @@ def verify(path: pathlib.Path, content: bytes) -> Snapshot:
         raise DamagedCheckpoint(f"its {len(content):,} bytes do not have the hash in its name")
     try:
         step, arrays, state, config = _decode(content)
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise DamagedCheckpoint(str(error)) from error
+    except Exception as error:  # Whatever hostile bytes make NumPy, zipfile or json raise, MemoryError among it.
+        raise DamagedCheckpoint(f"{type(error).__name__}: {error}") from error
     if step != int(match[1]):
         raise DamagedCheckpoint(f"it holds step {step}")
     return Snapshot(step, arrays, state, config, path)
@@ -148,26 +148,38 @@ def step_of(path: pathlib.Path) -> int:
     return int(path.name.split("-")[1])
 
 
-def prune(directory: pathlib.Path, keep: int = KEEP, keep_steps: tuple[int, ...] = ()) -> None:
+def prune(directory: pathlib.Path, keep: int = KEEP, keep_steps: tuple[int, ...] = ()) -> list[pathlib.Path]:
     """Deletes old checkpoints, once enough newer ones verify; damaged files stay, as evidence.
 
     Args:
         directory: where the checkpoints are.
         keep: how many of the newest whole ones stay.
         keep_steps: steps whose checkpoints stay as well, such as the best one.
+
+    Returns:
+        Those that are damaged, or cannot be read or deleted.
     """
     remove_leftovers(directory, _NAME.pattern)
-    whole = 0
+    whole, damaged = 0, []
     for path in newest_first(directory):
         if whole >= keep and step_of(path) not in keep_steps:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                damaged.append(path)
+        elif is_whole(path):
+            whole += 1
         else:
-            whole += is_whole(path)
+            damaged.append(path)
+    return damaged
 
 
 def is_whole(path: pathlib.Path) -> bool:
-    """Whether a checkpoint file has the hash that its name carries."""
-    return sha256_of_file(path).startswith(path.stem.split("-")[2])
+    """Whether a checkpoint file is there, can be read, and has the hash that its name carries."""
+    try:
+        return sha256_of_file(path).startswith(path.stem.split("-")[2])
+    except OSError:
+        return False
 
 
 def sha256_of_arrays(arrays: dict[str, np.ndarray]) -> str:
@@ -200,13 +212,18 @@ def _encode(step, arrays, config, state) -> bytes:
 def _decode(content: bytes):
     """(step, arrays, state, config) of a file's content; ValueError where it would need pickle."""
     with np.load(io.BytesIO(content), allow_pickle=False) as entries:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.zip.infolist()):
+            raise ValueError("its parts are packed")  # Small ones may unpack to more than the memory holds.
         header = json.loads(entries[_HEADER].tobytes())
         if header["format"] != FORMAT:
             raise ValueError(f"its format is {header['format']}, this program reads {FORMAT}")
         arrays = {name: entries[name] for name in entries.files if name != _HEADER}
     for name, dtype in header["dtypes"].items():
         arrays[name] = arrays[name].view(getattr(importlib.import_module("ml_dtypes"), dtype))
-    return header["step"], arrays, header["state"], header["config"]
+    state, config = header["state"], header["config"]
+    if not isinstance(state, dict) or not isinstance(config, dict):
+        raise ValueError("its state or its config is no table")
+    return header["step"], arrays, state, config
 
 
 def _is_foreign(dtype: np.dtype) -> bool:

@@ -19,7 +19,7 @@ class Clock:
     """
 
     def __init__(self, directory: pathlib.Path):
-        self._path, self._before, self._start = directory / CLOCK, _read(directory / CLOCK), time.monotonic()
+        self.path, self._before, self._start = directory / CLOCK, seconds_in(directory), time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -28,11 +28,12 @@ class Clock:
 
     def save(self) -> None:
         """Leaves the seconds for the next process."""
-        write_file(self._path, json.dumps({"seconds": round(self.seconds, 3)}).encode())
+        write_file(self.path, json.dumps({"seconds": round(self.seconds, 3)}).encode())
 
 
-def _read(path):
+def seconds_in(directory: pathlib.Path) -> float:
+    """The seconds that the file of a clock in a directory tells; 0 where there is none."""
     try:
-        return float(json.loads(path.read_text())["seconds"])
+        return float(json.loads((directory / CLOCK).read_text())["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0  # A new run, or one of which nobody counted the seconds.

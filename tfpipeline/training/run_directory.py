@@ -2,19 +2,23 @@
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import pathlib
 import platform
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 
-from tfpipeline.system import UserError, lock, write_csv, write_file
+from tfpipeline.system import UserError, lock, remove_leftovers, write_csv, write_file
 from tfpipeline.training import checkpoint
+from tfpipeline.training.clock import CLOCK
 from tfpipeline.training.distributed import Workers
 
 Say = Callable[[str], None]
 
 LOCK, CONFIG, HISTORY, CHECKPOINTS = "lock", "config.json", "history.csv", "checkpoints"
+_HASH = "sha256"  # In config.json, beside "flags".
 FIGURES, MODEL = "figures.json", "model.keras"
 
 
@@ -40,6 +44,7 @@ def lock_run(directory: pathlib.Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()
+        remove_leftovers(directory, "|".join(map(re.escape, (CONFIG, HISTORY, FIGURES, MODEL, CLOCK))))
         try:
             yield
         finally:
@@ -48,9 +53,10 @@ def lock_run(directory: pathlib.Path) -> Iterator[None]:
 
 def _remove_if_unused(directory):
     """A run that was refused before it began leaves no directory behind."""
-    if [path.name for path in directory.iterdir()] == [LOCK]:
-        (directory / LOCK).unlink()
-        directory.rmdir()
+    with contextlib.suppress(OSError):  # A mount point and a link stay, and the reason of the refusal is not hidden.
+        if [path.name for path in directory.iterdir()] == [LOCK]:
+            (directory / LOCK).unlink()
+            directory.rmdir()
 
 
 def newest_snapshot(directory: pathlib.Path, resume: bool, say: Say) -> checkpoint.Snapshot | None:
@@ -73,13 +79,16 @@ def newest_snapshot(directory: pathlib.Path, resume: bool, say: Say) -> checkpoi
     return checkpoint.load_newest(checkpoints, say)
 
 
-def snapshot_of_step(directory: pathlib.Path, step: int, say: Say) -> checkpoint.Snapshot:
+def snapshot_of_step(
+    directory: pathlib.Path, step: int, say: Say, copies: Iterable[checkpoint.Snapshot] = ()
+) -> checkpoint.Snapshot:
     """The snapshot of the best epoch.
 
     Args:
         directory: the run directory.
         step: at the end of that epoch.
-        say: takes a line for each damaged checkpoint that is passed over.
+        say: takes a line for each damaged checkpoint that is passed over, and about a copy that takes its place.
+        copies: whole ones of the same step elsewhere.
 
     Raises:
         UserError: there is no whole checkpoint of the step.
@@ -90,6 +99,9 @@ def snapshot_of_step(directory: pathlib.Path, step: int, say: Say) -> checkpoint
                 return checkpoint.load(path)
             except checkpoint.DamagedCheckpoint as error:
                 say(f"passing over the damaged checkpoint {path}: {error}")
+    for snapshot in copies:
+        say(f"taking the copy {snapshot.path}")
+        return snapshot
     raise UserError(
         f"the checkpoint of the best epoch, step {step}, is not whole in {directory}; "
         "bring back a copy, or train again in another --run"
@@ -113,7 +125,7 @@ def broadcast_snapshot(workers: Workers, snapshot: checkpoint.Snapshot | None) -
     return checkpoint.verify(pathlib.Path(path), content)
 
 
-def check_same_experiment(saved: dict, now: dict, may_change: tuple[str, ...] = ()) -> None:
+def check_same_experiment(saved: dict, now: dict, may_change: Collection[str] = ()) -> None:
     """Checks that going on would not silently change the experiment.
 
     Args:
@@ -132,8 +144,13 @@ def check_same_experiment(saved: dict, now: dict, may_change: tuple[str, ...] = 
 
 
 def write_config(directory: pathlib.Path, config: dict) -> None:
-    """Writes config.json."""
+    """Writes config.json, with a hash over all that it says."""
+    config = {**config, _HASH: _hash_of(config)}
     write_file(directory / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def _hash_of(config):
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def write_history(directory: pathlib.Path, rows: list[dict]) -> None:
@@ -154,10 +171,13 @@ def read_config(directory: pathlib.Path) -> dict | None:
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config["flags"], dict):
             raise ValueError("flags is no table")
+        saved = config.pop(_HASH, None)
+        if saved not in (None, _hash_of(config)):  # Runs that began with version 0.1 have no hash.
+            raise ValueError("it does not have the hash that it names")
         return config
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path} is damaged ({error}); the same jobs.train command with --resume writes it again"
         ) from error
@@ -167,7 +187,8 @@ def read_history(directory: pathlib.Path) -> list[dict[str, float | None]]:
     """The rows of history.csv, one for each finished epoch; None where a figure is empty.
 
     Raises:
-        UserError: the directory holds no run, or no epoch of it is done, or the file is damaged.
+        UserError: the directory holds no run, or no epoch of it is done, or the file is damaged, or says otherwise than
+            the newest checkpoint.
     """
     path = directory / HISTORY
     try:
@@ -183,7 +204,28 @@ def read_history(directory: pathlib.Path) -> list[dict[str, float | None]]:
         ) from error
     if not rows:
         raise UserError(f"{directory} has no finished epoch yet; go on with jobs.train --resume")
+    for epoch, (row, saved) in enumerate(zip(rows, _saved_history(directory), strict=False), 1):
+        if not _same_row(row, saved):
+            raise UserError(
+                f"{path} is damaged (epoch {epoch} is another one than in the checkpoint); the same jobs.train command "
+                "with --resume writes it again"
+            )
     return rows
+
+
+def _saved_history(directory):
+    """The history in the newest whole checkpoint; [] where there is none."""
+    try:
+        snapshot = checkpoint.load_newest(directory / CHECKPOINTS)
+    except UserError:
+        return []
+    return [] if snapshot is None else snapshot.state.get("history", [])
+
+
+def _same_row(row, saved):
+    """Whether a row of history.csv says what a checkpoint says; a float has all its digits in both."""
+    texts = [{name: repr(float(value)) for name, value in one.items() if value is not None} for one in (row, saved)]
+    return texts[0] == texts[1]
 
 
 def write_figures(directory: pathlib.Path, figures: dict) -> None:

@@ -1,13 +1,15 @@
-"""When a training saves, and where: checkpoints in its own directory and, if asked for, a copy in a second place."""
+"""When a training saves, and where: checkpoints in its own directory and, if asked for, copies in a mirror."""
 
 import dataclasses
+import json
 import pathlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
-from tfpipeline.system import FlagError, write_file
+from tfpipeline.system import FlagError
 from tfpipeline.training import checkpoint
+from tfpipeline.training.mirror import Mirror
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,19 +43,25 @@ class Saver:
     Args:
         directory: of the checkpoints.
         every: how often.
-        mirror: a second place, such as a mounted drive that may fail; or None.
-        say: takes a line about a copy that failed.
+        mirror: a second place, or None.
+        say: takes a line about a checkpoint that is damaged or cannot be read.
     """
 
     def __init__(
         self,
         directory: pathlib.Path,
         every: SaveEvery,
-        mirror: pathlib.Path | None = None,
+        mirror: Mirror | None = None,
         say: Callable[[str], None] = lambda line: None,
     ):
         self.directory, self.every, self.mirror, self.say = directory, every, mirror, say
-        self._saved_at = time.monotonic()
+        self._saved_at, self._named = time.monotonic(), set[pathlib.Path]()
+        self._newest: pathlib.Path
+
+    def copies_of_step(self, step: int, experiment: dict) -> Iterator[checkpoint.Snapshot]:
+        """The whole snapshots in the mirror of a step of an experiment."""
+        if self.mirror is not None:
+            yield from self.mirror.snapshots_of_step(step, json.loads(json.dumps(experiment)))
 
     def is_due(self, step: int) -> bool:
         """Whether so many steps or seconds have passed."""
@@ -66,51 +74,28 @@ class Saver:
         return at_most if self.every.steps is None else min(at_most, self.every.steps - step % self.every.steps)
 
     def save(self, step: int, arrays: dict, config: dict, state: dict, best_step: int | None = None) -> None:
-        """Commits a checkpoint, drops old ones but the best, and copies what is new to the mirror.
+        """Commits a checkpoint, and drops old ones but the best.
 
         Raises:
             UserError: the disk is full; the earlier checkpoints are intact.
         """
-        path = checkpoint.save(self.directory, step, arrays, config, state)
-        keep_steps = () if best_step is None else (best_step,)
-        checkpoint.prune(self.directory, keep_steps=keep_steps)
-        if self.mirror is not None:
-            self._copy(path, keep_steps)
+        self._newest = checkpoint.save(self.directory, step, arrays, config, state)
+        damaged = checkpoint.prune(self.directory, keep_steps=() if best_step is None else (best_step,))
+        for other in damaged:
+            if other not in self._named:
+                self._named.add(other)
+                self.say(f"passing over the damaged checkpoint {other}; nothing is deleted in its favor")
         self._saved_at = time.monotonic()
 
-    def _copy(self, path, keep_steps):
-        """Copies under a new name and reads the copy back; a mirror that fails only costs the copy."""
-        try:
-            copy_checkpoint(path, self.mirror)
-            checkpoint.prune(self.mirror, keep_steps=keep_steps)
-        except OSError as error:
-            self.say(f"no copy of {path.name} in {self.mirror}: {error}; the training goes on and tries the next one")
+    def copy(self, experiment: dict, best_step: int | None = None, beside: Sequence[pathlib.Path] = ()) -> None:
+        """Copies the checkpoint that was saved last and the best to the mirror, if there is one.
 
-
-def copy_checkpoint(path: pathlib.Path, directory: pathlib.Path) -> None:
-    """Copies a checkpoint to another directory and hashes the copy.
-
-    Raises:
-        OSError: it cannot be written, or reads back otherwise; then the copy is removed.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    copy = directory / path.name
-    write_file(copy, path.read_bytes())
-    if not checkpoint.is_whole(copy):
-        copy.unlink()
-        raise OSError(f"{copy} does not read back as it was written")
-
-
-def fetch_from_mirror(mirror: pathlib.Path, directory: pathlib.Path, say: Callable[[str], None]) -> None:
-    """Brings those whole checkpoints back from the mirror that are newer than the directory's own.
-
-    Args:
-        mirror: where the copies are; may be missing.
-        directory: of the checkpoints of the run.
-        say: takes a line about what was brought back.
-    """
-    own = [checkpoint.step_of(path) for path in checkpoint.newest_first(directory) if checkpoint.is_whole(path)]
-    for path in checkpoint.newest_first(mirror):
-        if checkpoint.step_of(path) > max(own, default=-1) and checkpoint.is_whole(path):
-            copy_checkpoint(path, directory)
-            say(f"brought {path.name} back from {mirror}")
+        Args:
+            experiment: that they are of.
+            best_step: of the best.
+            beside: files to copy as well.
+        """
+        if self.mirror is not None:
+            others = (path for path in checkpoint.newest_first(self.directory) if path != self._newest)
+            best = (path for path in others if checkpoint.step_of(path) == best_step)
+            self.mirror.copy((self._newest, *best), experiment, beside)

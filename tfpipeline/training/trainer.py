@@ -203,7 +203,8 @@ class Trainer:
     def _load_best(self):
         best = None
         if self._workers.is_chief:
-            best = run_directory.snapshot_of_step(self.directory, self.best_step, self.console.say)
+            copies = self.saver.copies_of_step(self.best_step, self.task.experiment)
+            best = run_directory.snapshot_of_step(self.directory, self.best_step, self.console.say, copies)
         snapshot = run_directory.broadcast_snapshot(self._workers, best)
         assign(self._variables, {name: snapshot.arrays[name] for name in self._variables})
         self.console.say(f"the best epoch is that of step {self.best_step}")
@@ -282,6 +283,7 @@ class Trainer:
         arrays = arrays_of(self._variables) | arrays
         self.saver.save(self.step, arrays, config, state, self.best_step)
         self.clock.save()
+        self.saver.copy(self.task.experiment, self.best_step, (self.clock.path,))
         self._saved = (self.step, len(self.history))
 
     def _restore(self, snapshot):

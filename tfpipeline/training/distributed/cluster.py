@@ -8,6 +8,8 @@ from tfpipeline.system import FlagError
 
 EXAMPLE = '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
 
+_LONGEST = 1000  # Characters of it that a message repeats.
+
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
@@ -40,10 +42,10 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster:
         raise FlagError(f"--strategy multi_worker: TF_CONFIG is not set; give each worker its own, such as {EXAMPLE}")
     try:
         return _parsed(json.loads(text))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise FlagError(f"TF_CONFIG is {text}: {error}; write for example {EXAMPLE}") from error
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise FlagError(f"TF_CONFIG is {text[:_LONGEST]}: {error}; write for example {EXAMPLE}") from error
     except KeyError as error:
-        raise FlagError(f"TF_CONFIG is {text}: it has no {error}; write for example {EXAMPLE}") from error
+        raise FlagError(f"TF_CONFIG is {text[:_LONGEST]}: it has no {error}; write for example {EXAMPLE}") from error
 
 
 def host_and_port(address: str) -> tuple[str, int]:

@@ -10,6 +10,8 @@ from tfpipeline.system import UserError
 # With these a machine that vanished is missed after 30 seconds, whether it owes an answer or an acknowledgment (in ms);
 # a process that ends is missed at once.
 _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+_PIECE = 1 << 20
+LONGEST_MESSAGE = 1 << 24  # Bytes of a line; what workers tell each other is far shorter.
 
 
 class Gone(UserError):
@@ -54,10 +56,10 @@ class Connection:
     def receive(self) -> Any:
         """The value that the peer sent; raises Gone, or UserError with the reason that `send_failure` gave."""
         try:
-            message = json.loads(self._file.readline())
+            message = json.loads(self._file.readline(LONGEST_MESSAGE))
             if "failure" not in message:
                 return message["value"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise Gone(self.peer) from error
         raise UserError(f"{self.peer} failed: {message['failure']}")
 
@@ -68,14 +70,17 @@ class Connection:
 
     def receive_bytes(self) -> bytes:
         """The bytes that the peer sent; raises as `receive` does."""
-        count = self.receive()
-        try:
-            content = self._file.read(count)
-        except OSError as error:
-            raise Gone(self.peer) from error
-        if len(content) < count:
-            raise Gone(self.peer)
-        return content
+        count, pieces = self.receive(), []
+        while count > 0:  # Piece by piece: a count alone takes no memory.
+            try:
+                piece = self._file.read(min(count, _PIECE))
+            except OSError as error:
+                raise Gone(self.peer) from error
+            if not piece:
+                raise Gone(self.peer)
+            pieces.append(piece)
+            count -= len(piece)
+        return b"".join(pieces)
 
     def close(self) -> None:
         """Ends the connection."""

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -36,16 +36,17 @@ class Team:
 
 
 @contextlib.contextmanager
-def connect_workers(cluster: Cluster | None) -> Iterator[Workers]:
+def connect_workers(cluster: Cluster | None, say: Callable[[str], None] = lambda line: None) -> Iterator[Workers]:
     """A context in which the workers of a cluster are connected; one that loses another says which.
 
     Args:
         cluster: who they are; None for a process on its own.
+        say: takes a line about a visitor that is sent away.
 
     Raises:
         UserError: not all of them came, or one of them has ended, failed, or no longer answers.
     """
-    with join_cluster(cluster) if cluster else ALONE as workers, _name_lost_workers(workers):
+    with join_cluster(cluster, say=say) if cluster else ALONE as workers, _name_lost_workers(workers):
         yield workers
 
 
