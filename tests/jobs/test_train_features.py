@@ -89,11 +89,26 @@ def lose_the_disk(cache, directory):
     mirror = directory / "mirror"
     whole = train.run(configured(argv_of(cache, directory / "run", mirror=mirror)))
     shutil.rmtree(directory / "run")
-    for path in checkpoint.newest_first(mirror)[:1]:
-        path.unlink()
+    (folder,) = mirror.iterdir()
+    checkpoint.newest_first(folder)[0].unlink()
     again = train.run(configured(argv_of(cache, directory / "run", "--resume", mirror=mirror)))
     assert again["weights_sha256"] == whole["weights_sha256"]
     assert again["images_per_second"] is not None, "it had steps to repeat"
+    assert again["seconds"] > whole["seconds"], "the first run's seconds came back, too"
+
+
+def learn_something_else_beside(cache, directory):
+    """With the same flags and the same mirror, of fewer images: only what is learned tells the runs apart."""
+    mirror = directory / "mirror"
+    train.run(configured(argv_of(cache, directory / "one", mirror=mirror)))
+    alone = train.run(configured(argv_of(cache, directory / "alone", limit=60)))
+    beside = train.run(configured(argv_of(cache, directory / "beside", "--resume", limit=60, mirror=mirror)))
+    assert beside["weights_sha256"] == alone["weights_sha256"] and beside["steps"] == alone["steps"]
+    assert len(list(mirror.iterdir())) == 2
+
+
+def test_a_run_beside_another_one_in_the_mirror_is_trained_as_if_alone(cache, tmp_path):
+    finished(tmp_path / "said", learn_something_else_beside, cache, tmp_path)
 
 
 def test_a_lost_disk_costs_only_the_steps_since_the_last_copy(cache, tmp_path):
