@@ -20,3 +20,4 @@ from .store import LabelStore as LabelStore
 from .store import check_may_write as check_may_write
 from .store import create_labels as create_labels
 from .store import open_labels as open_labels
+from .store import stored as stored

@@ -79,7 +79,7 @@ def rows_of(answers: Answers, first: int, views: tuple[str, ...], names: Sequenc
         names: the name of every image of the store, or None.
 
     Returns:
-        "index" int64 (r,), "name" list of r when names are given, "view" list of r, "top_k" uint16 (r, k),
+        "index" int64 (r,), "name" list of r when names are given, "view" list of r, "top_k" uint16 or uint32 (r, k),
         "log_probs" float16 (r, k), "log_tail" float16 (r,), with r = n * len(views).
     """
     index = np.repeat(np.arange(first, first + len(answers), dtype=np.int64), len(views))

@@ -22,10 +22,27 @@ SHARD_NAME = re.compile(r"labels-(\d{8,})-(\d{8,})-([0-9a-f]{16})\.npz")
 _HASH_DIGITS = 16
 # Rounding to float16 moves the mass of an answer by at most 2^-11 times its entropy in nats, of at most 11.
 MASS_TOLERANCE = 6e-3
-# The arrays of a shard; their leading axes are (n, views).
-_TYPES = {"top_k": np.uint16, "log_probs": np.float16, "log_tail": np.float16}
+# Classes that uint16 counts; more are stored in twice the bytes.
+_MOST_IN_UINT16 = 2**16
 
 Kept = TypeVar("Kept")
+
+
+def types_of(classes: int) -> dict[str, type[np.generic]]:
+    """name of an array of a shard -> its type, for answers over that many classes."""
+    top_k = np.uint16 if classes <= _MOST_IN_UINT16 else np.uint32
+    return {"top_k": top_k, "log_probs": np.float16, "log_tail": np.float16}
+
+
+def stored(answers: Answers, classes: int) -> Answers:
+    """The answers in the types that shards have.
+
+    Args:
+        answers: of any integer and floating types.
+        classes: number of classes that they are over.
+    """
+    types = types_of(classes)
+    return Answers(**{name: array.astype(types[name]) for name, array in answers.arrays().items()})
 
 
 class LabelStore:
@@ -71,7 +88,7 @@ class LabelStore:
 
         Args:
             span: one of the grid.
-            answers: leading axes (n, views); uint16 and float16.
+            answers: leading axes (n, views), as `stored` gives them.
 
         Returns:
             The shard's path. The same answers give the same bytes and so the same name.
@@ -186,7 +203,7 @@ class LabelStore:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 span = Span(*arrays["range"].tolist())
                 spec_hash = arrays["spec"]
-                answers = Answers(**{name: arrays[name] for name in _TYPES})
+                answers = Answers(**{name: arrays[name] for name in types_of(self.spec.classes)})
         except (KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
             raise ValueError(f"is no shard of labels ({error})") from error
         if span != (int(match[1]), int(match[2])):
@@ -203,8 +220,9 @@ class LabelStore:
         spec = self.spec
         if span.first not in self._firsts or span != self._span_from(span.first):
             return f"is not a range of the grid of {spec.count} images in shards of {spec.shard_size}"
+        types = types_of(spec.classes)
         for name, array in answers.arrays().items():
-            expected, dtype = (span.images, len(spec.views), spec.top_k)[: 2 if name == "log_tail" else 3], _TYPES[name]
+            expected, dtype = (span.images, len(spec.views), spec.top_k)[: 2 if name == "log_tail" else 3], types[name]
             if array.shape != expected or array.dtype != dtype:
                 return f"{name} is {array.dtype}{array.shape}, not {np.dtype(dtype)}{expected}"
         if answers.top_k.max() >= spec.classes:

@@ -11,7 +11,7 @@ import pytest
 
 from labeling.labels.span import Span, images_in
 from labeling.labels.spec import LabelSpec
-from labeling.labels.store import check_may_write, create_labels, open_labels
+from labeling.labels.store import check_may_write, create_labels, open_labels, stored
 from tests.support.repository import ROOT
 from tfpipeline.batches import Answers
 from tfpipeline.system.errors import UserError
@@ -224,3 +224,21 @@ def test_labels_join_their_images_only(store):
 def test_importing_the_store_does_not_load_tensorflow():
     program = "import sys, labeling.labels.store; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(("classes", "dtype"), [(65_536, np.uint16), (65_537, np.uint32), (70_000, np.uint32)])
+def test_every_class_comes_back_however_many_there_are(tmp_path, classes, dtype):
+    labels = create_labels(tmp_path / "labels", dataclasses.replace(SPEC, classes=classes, count=2, top_k=2))
+    top_k = np.array([[[classes - 1, 4_463]], [[3, classes - 2]]])
+    p = np.broadcast_to([0.5, 0.25], top_k.shape)
+    answers = stored(Answers(top_k, np.log(p), np.full((2, 1), np.log(0.25))), classes)
+    labels.write_shard(Span(0, 2), answers)
+    read = open_labels(tmp_path / "labels").read_all()
+    assert read.top_k.dtype == dtype
+    np.testing.assert_array_equal(read.top_k, top_k)
+
+
+def test_shards_that_count_classes_in_another_type_are_damaged(tmp_path):
+    labels = create_labels(tmp_path / "labels", dataclasses.replace(SPEC, classes=70_000, count=4))
+    with pytest.raises(ValueError, match=r"top_k is uint16\(4, 1, 3\), not uint32\(4, 1, 3\)"):
+        labels.write_shard(Span(0, 4), answers_to(Span(0, 4)))
