@@ -152,7 +152,7 @@ def load_experts(flags: TeacherFlags, methods: Sequence[str], images: ImageStore
         flags.for_each(flags.teacher_classes, None),
         strict=True,
     )
-    teachers = [load_teacher(*option) for option in options]
+    teachers = [load_teacher(*option, trust=flags.trust_teacher) for option in options]
     if flags.classes is not None:
         teachers = [class_subset.restrict(teacher, flags.classes, images.classes) for teacher in teachers]
     if any(not count_alike(teachers[0], teacher) for teacher in teachers):

@@ -19,7 +19,8 @@ RANGES: dict[InputRange, str] = {
 _BGR_MEANS = (103.939, 116.779, 123.68)
 _RGB_MEANS, _RGB_DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-OUTPUTS = ("logits", "probabilities")
+OUTPUTS = ("logits", "probabilities", "sigmoids")
+_BELOW_ONE = 1 - 2.0**-24
 # Classifiers trained by TF-Slim's recipe know ImageNet's 1000 classes and, at index 0, "background".
 BACKGROUND_CLASSES = 1001
 
@@ -78,31 +79,46 @@ def to_range(pixels: tf.Tensor, name: InputRange) -> tf.Tensor:
 def to_log_probs(answers: tf.Tensor, conventions: Conventions) -> tf.Tensor:
     """log p of the classes: the background is dropped before the softmax, or what is left is renormalized.
 
+    Sigmoids s_c are probabilities of independent classes. An image has one class, and given that exactly one of them is
+    true, class c is it with the probability s_c prod_{d != c} (1 - s_d) / Z, so that log p_c is log(s_c / (1 - s_c)) up
+    to a constant: the logits that the sigmoids were made of.
+
     Args:
-        answers: logits or probabilities, (B, conventions.outputs).
+        answers: logits, probabilities or sigmoids, (B, conventions.outputs).
         conventions: say which, and whether output 0 is the background.
 
     Returns:
         float32 (B, conventions.classes); exp of a row sums to 1. A probability that was rounded to 0 counts as the
-        smallest normal float32, so that its logarithm stays finite.
+        smallest normal float32, so that its logarithm stays finite, and a sigmoid that was rounded to 1 as the largest
+        float32 below.
     """
     answers = tf.cast(answers, tf.float32)
     if conventions.background:
         answers = answers[:, 1:]
     if conventions.output == "probabilities":
         answers = tf.math.log(tf.maximum(answers, answers.dtype.as_numpy_dtype(1.1754944e-38)))
+    if conventions.output == "sigmoids":
+        answers = tf.clip_by_value(answers, 1.1754944e-38, _BELOW_ONE)
+        answers = tf.math.log(answers) - tf.math.log1p(-answers)
     return tf.nn.log_softmax(answers)
 
 
 def output_kind(answers: tf.Tensor) -> str:
-    """Whether rows of answers are "probabilities" (nonnegative, each with sum 1) or "logits".
+    """What rows of answers are, one of OUTPUTS.
+
+    "probabilities" are nonnegative, each row with sum 1; "sigmoids" are all in 0..1 and do not sum to 1; "logits" are
+    anything else.
 
     Args:
         answers: (B, n), the answers to B different images.
     """
     answers = tf.cast(answers, tf.float32)
     sums_to_one = tf.reduce_all(tf.abs(tf.reduce_sum(answers, -1) - 1.0) < 1e-2)
-    return "probabilities" if tf.reduce_all(answers >= 0.0) and sums_to_one else "logits"
+    if tf.reduce_any(answers < 0.0):
+        return "logits"
+    if sums_to_one:
+        return "probabilities"
+    return "sigmoids" if tf.reduce_all(answers <= 1.0) else "logits"
 
 
 def probe_pictures(size: int, count: int = 16) -> tf.Tensor:

@@ -35,6 +35,11 @@ class TeacherFlags(Flags):
         "are renormalized over them (default: all that the teacher knows)",
         metavar="FILE",
     )
+    trust_teacher: bool = flag(
+        False,
+        "load teachers whose files may run code, or read and write files, when they are loaded or asked: layers with "
+        "code of their own, and operations that do more than compute (default: such files are refused)",
+    )
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,6 +1,7 @@
 """Teachers from Keras: an architecture of Keras Applications by its name, or a .keras or .h5 file."""
 
 import hashlib
+import itertools
 import json
 import pathlib
 import re
@@ -9,9 +10,10 @@ import zipfile
 import h5py
 import keras
 import numpy as np
+import tensorflow as tf
 
-from labeling.teachers import conventions
-from labeling.teachers.network import Network
+from labeling.teachers import architectures, conventions
+from labeling.teachers.network import Network, as_type, check_images
 from tfpipeline.system import UserError, sha256_of_file
 
 APPLICATION = "keras:"
@@ -21,6 +23,10 @@ FILE_SUFFIXES = (".keras", ".h5", ".hdf5")
 _FIRST_LAYERS = 6
 # The second best range must be this many times as far from a batch normalization's statistics as the best.
 _CLEAR = 2.0
+# Of the ranges that operations inside a model may make others of, the likeliest first.
+_RANGES_TO_TRY = ("0..255", "0..1", "tf")
+# A division by more than the deviation of pixels in 0..255, which makes them numbers of the size of 1.
+_DIVIDES = 1 / 30
 # The range of each family of Keras Applications that does not rescale inside, by how its models are named.
 _FAMILIES = {
     r"mobilenet": "tf",
@@ -57,61 +63,79 @@ def application(spec: str) -> Network:
     return _network(model, digest.hexdigest(), _range_by_structure(model), _range_by_name(model))
 
 
-def file(spec: str) -> Network:
+def file(spec: str, trust: bool = False) -> Network:
     """The network of a .keras or .h5 file, read by the Keras that wrote it: 2 (tf_keras) or 3.
 
+    Args:
+        spec: the path of the file.
+        trust: whether its architecture may name what labeling/teachers/architectures.py does not allow.
+
     Raises:
-        UserError: there is no such file, it holds no model, or a model with code of its own.
+        UserError: there is no such file, it holds no whole model, or its architecture names what is not allowed.
     """
     path = pathlib.Path(spec)
     if not path.is_file():
         raise UserError(f"teacher {spec} does not exist; give the path of a .keras or .h5 file")
     try:
         version, architecture = _read_architecture(path)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        library = _keras_of(version)
+    except Exception as error:  # What damage makes zip, HDF5 and JSON raise is anything.
         raise UserError(
-            f"teacher {spec} is no whole Keras model ({error}); weights alone are not enough: save the model with "
-            "model.save"
+            f"teacher {spec} is no whole Keras model ({_first_line(error)}); weights alone are not enough: save the "
+            "model with model.save"
         ) from error
-    if "Lambda" in _layer_kinds(json.loads(architecture)):
-        raise UserError(
-            f"teacher {spec} has a Lambda layer, whose code would be run; export it as a SavedModel instead"
-        )
-    library = _keras_of(version)
+    if not trust:
+        architectures.check(spec, architecture, library)
     try:
-        model = library.models.load_model(str(path), compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        model = library.models.load_model(str(path), compile=False, safe_mode=not trust)
+        evidence = _range_by_structure(model) or _range_by_first_operations(model, library)
+        evidence = evidence or _range_by_statistics(model, library)
+        return _network(model, sha256_of_file(path), evidence, _range_by_name(model))
+    except UserError:
+        raise
+    except Exception as error:
         raise UserError(
             f"teacher {spec} was written by Keras {version} and does not load in {library.__version__} "
-            f"({str(error).strip().splitlines()[0][:200]}); load it with its own version, or export it as a SavedModel"
+            f"({_first_line(error)}); load it with its own version, or export it as a SavedModel"
         ) from error
-    evidence = _range_by_structure(model) or _range_by_statistics(model, library)
-    return _network(model, sha256_of_file(path), evidence, _range_by_name(model))
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _read_architecture(path):
-    """(version of the Keras that wrote the file, its model's architecture as json)."""
-    if path.suffix == ".keras":
+    """(version of the Keras that wrote the file, its model's architecture).
+
+    Raises:
+        Exception: any, when the file is damaged.
+    """
+    if path.suffix.lower() == ".keras":
         with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read("metadata.json"))["keras_version"], archive.read("config.json")
+            damaged = archive.testzip()
+            if damaged:
+                raise ValueError(f"{damaged} in it is damaged")
+            version = json.loads(archive.read("metadata.json"))["keras_version"]
+            architecture = json.loads(archive.read("config.json"))
+            # Only the model is made, not what it was compiled with.
+            return version, {**architecture, "compile_config": None}
     with h5py.File(path, "r") as content:
-        return content.attrs["keras_version"], content.attrs["model_config"]
+        return _text(content.attrs["keras_version"]), json.loads(_text(content.attrs["model_config"]))
+
+
+def _text(value):
+    """An attribute as text: Keras up to 2.3 wrote bytes."""
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _keras_of(version):
     if version.startswith("3"):
         return keras
+    if not re.match(r"[12]\.", version):
+        raise ValueError(f"it was written by Keras {version!r:.20}, which is not known")
     import tf_keras
 
     return tf_keras
-
-
-def _layer_kinds(config):
-    """The kinds of layers anywhere in a model's architecture."""
-    if isinstance(config, dict):
-        own = {config["class_name"]} if isinstance(config.get("class_name"), str) else set()
-        return own.union(*map(_layer_kinds, config.values()))
-    return set().union(*map(_layer_kinds, config)) if isinstance(config, list) else set()
 
 
 def _network(model, weights_sha256, evidence, convention):
@@ -124,18 +148,41 @@ def _network(model, weights_sha256, evidence, convention):
         convention: (range, reason) as its name tells it, or None.
     """
     known_range, reason = evidence or convention or (None, "nothing in the model tells")
-    shape = model.input_shape
-    if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] not in (3, None):
-        raise UserError(f"teacher {model.name} takes {shape}, not a batch of RGB images (B, H, W, 3)")
+    inputs = tf.nest.flatten(model.inputs)
+    if len(inputs) != 1:
+        raise UserError(f"teacher {model.name} takes {len(inputs)} inputs, not a batch of RGB images (B, H, W, 3)")
+    shape, dtype = tf.TensorShape(inputs[0].shape), tf.as_dtype(inputs[0].dtype)
+    check_images(model.name, shape, dtype)
+    if dtype.is_integer:
+        evidence, known_range, reason = True, "0..255", f"its input is {dtype.name}"
     return Network(
-        call=lambda images: model(images, training=False),
-        size=shape[1],
+        call=lambda images: model(_in_structure_of(model, as_type(images, dtype)), training=False),
+        size=shape[1] or shape[2],
         range=known_range,
         range_reason=reason,
         range_is_certain=evidence is not None,
         weights_sha256=weights_sha256,
         owner=model,
+        batch=shape[0],
+        whole_numbers=dtype.is_integer,
+        ends_in=_feature_layer(model),
     )
+
+
+def _in_structure_of(model, images):
+    """The images as a model with one input, perhaps in a list or dict, takes them."""
+    structure = getattr(model, "input", images)
+    return tf.nest.map_structure(lambda _: images, structure) if isinstance(structure, (dict, list)) else images
+
+
+def _feature_layer(model):
+    """The last layer's name where it pools, flattens or rectifies; "" where it is one that gives classes."""
+    layers = _flat_layers(model)
+    last = layers[-1] if layers else None
+    rectifies = getattr(getattr(last, "activation", None), "__name__", "") in ("relu", "relu6")
+    if rectifies or re.match(r"Global\w+Pooling|Flatten|ReLU", type(last).__name__):
+        return last.name
+    return ""
 
 
 def _range_by_structure(model):
@@ -146,6 +193,49 @@ def _range_by_structure(model):
         normalizes = kind == "Normalization" and layer.mean is not None and np.max(layer.mean) > 2
         if rescales or normalizes:
             return "0..255", f"its layer {layer.name} rescales"
+    return None
+
+
+def _range_by_first_operations(model, library):
+    """(range, reason) of a model that computes with the pixels before its first layer with weights.
+
+    What arrives there tells which pixels were meant: those out of which the operations make numbers of another known
+    range; else, as means and deviations may be a model's own, those that become numbers of the size of 1.
+    """
+    if model.input_shape[1] is None:
+        return None
+    pictures = conventions.probe_pictures(model.input_shape[1])
+    arrived = {name: _before_weights(model, library, conventions.to_range(pictures, name)) for name in _RANGES_TO_TRY}
+    at_255 = arrived["0..255"]
+    if any(seen is None for seen in arrived.values()) or (
+        at_255.shape == pictures.shape and np.allclose(at_255, pictures, atol=1e-3)
+    ):
+        return None
+    for (fed, seen), made in itertools.product(arrived.items(), conventions.RANGES):
+        expected = conventions.to_range(pictures, made)
+        if fed != made and seen.shape == expected.shape and np.allclose(seen, expected, atol=1e-3):
+            return fed, f"its first operations make {made} of it"
+    # How much wider or narrower, and whether the mean is taken away.
+    stretch = at_255.std() / np.std(pictures)
+    if stretch < _DIVIDES or (stretch < _CLEAR and abs(at_255.mean()) < np.std(pictures) / _CLEAR):
+        return "0..255", "its first operations rescale"
+    return ("0..1", "its first operations normalize") if stretch > _CLEAR else None
+
+
+def _before_weights(model, library, images):
+    """What arrives at a model's first layer with weights of its own, as NumPy; None where that cannot be computed."""
+    for layer in getattr(model, "operations", None) or model.layers:
+        inner = hasattr(layer, "layers")
+        if type(layer).__name__ in ("InputLayer", "Normalization") or not (inner or getattr(layer, "weights", ())):
+            continue
+        for node in reversed(layer._inbound_nodes):
+            tensors = tf.nest.flatten(node.input_tensors)
+            try:
+                arrived = library.Model(model.inputs, tensors[0])(images, training=False)
+            except (ValueError, IndexError, TypeError):
+                continue  # The layer is called in another model, too, and this is that call.
+            return _before_weights(layer, library, arrived) if inner else np.asarray(arrived)
+        return None
     return None
 
 

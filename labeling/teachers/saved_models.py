@@ -3,41 +3,53 @@
 import functools
 import hashlib
 import pathlib
+import re
 
 import tensorflow as tf
 
-from labeling.teachers import registry
-from labeling.teachers.network import Network
+from labeling.teachers import graphs, hub, registry
+from labeling.teachers.network import Network, as_type, check_images
 from tfpipeline.system import UserError, sha256_of_file
 
 
-def load(spec: str) -> Network:
-    """The network of a SavedModel, read in the TF-Hub convention: pixels in 0..1.
+_FEATURES = re.compile(r"feature[-_]?vectors?")
+
+
+def load(spec: str, trust: bool = False) -> Network:
+    """The network of a SavedModel, read in the TF-Hub convention: pixels in 0..1, or whole numbers in 0..255.
 
     Args:
         spec: a directory, a URL that tensorflow_hub resolves, "hub:NAME" with a name of the registry, or
             "kaggle:OWNER/MODEL/FRAMEWORK/VARIATION[/VERSION]".
+        trust: whether its graph may do more than compute.
 
     Raises:
-        UserError: there is none, it cannot be fetched, or it takes and gives other things than a classifier.
+        UserError: there is none, it cannot be fetched, it takes and gives other things than a classifier, or its graph
+            may do more than compute.
     """
+    if registry.is_handle(spec) and _FEATURES.search(spec):
+        raise UserError(f"teacher {spec} answers a feature vector, no classes; give the handle of its classification")
     directory = _resolve(spec)
+    if not trust:
+        graphs.check(spec, directory)
     try:
         loaded = tf.saved_model.load(str(directory))
-    except (OSError, ValueError, tf.errors.OpError) as error:
+    except Exception as error:  # What damage makes TensorFlow raise is anything.
         raise UserError(f"teacher {spec}: {directory} does not load as a SavedModel ({_first_line(error)})") from error
     function, signature = _callable(spec, loaded)
-    if len(signature.shape) != 4 or signature.shape[-1] not in (3, None):
-        raise UserError(f"teacher {spec} takes {signature.shape}, not a batch of RGB images (B, H, W, 3)")
+    shape, dtype = signature.shape, signature.dtype
+    check_images(spec, shape, dtype)
     return Network(
-        call=lambda images: function(tf.cast(images, signature.dtype)),
-        size=signature.shape[1] or registry.size_of(spec),
-        range=registry.RANGE,
-        range_reason="the TF-Hub convention",
-        range_is_certain=False,
+        call=lambda images: function(as_type(images, dtype)),
+        size=(shape[1] or shape[2] if shape.rank else None) or registry.size_of(spec),
+        range="0..255" if dtype.is_integer else registry.RANGE,
+        range_reason=f"its input is {dtype.name}" if dtype.is_integer else "the TF-Hub convention",
+        range_is_certain=dtype.is_integer,
         weights_sha256=_sha256(directory),
         # Keeps the variables alive: a restored function refers to them weakly.
         owner=loaded,
+        batch=shape[0] if shape.rank else None,
+        whole_numbers=dtype.is_integer,
     )
 
 
@@ -46,12 +58,10 @@ def _resolve(spec):
     if spec.startswith(registry.KAGGLE):
         return _fetch_from_kaggle(spec)
     if registry.is_handle(spec):
-        import tensorflow_hub
-
         known = registry.find_classifier(spec)
         try:
-            return pathlib.Path(tensorflow_hub.resolve(known.handle if known else spec))
-        except (OSError, ValueError, tf.errors.OpError) as error:
+            return hub.fetch(known.handle if known else spec)
+        except Exception as error:  # What a server's answer makes the libraries raise is anything.
             kaggle = known.kaggle if known and known.kaggle else "OWNER/MODEL/tensorFlow2/VARIATION/VERSION"
             raise UserError(
                 f"teacher {spec} could not be fetched ({_first_line(error)}); download its SavedModel by other means "
@@ -74,7 +84,7 @@ def _fetch_from_kaggle(spec):
         raise UserError(f"teacher {spec} needs the package kagglehub: pip install kagglehub") from error
     try:
         return pathlib.Path(kagglehub.model_download(spec.removeprefix(registry.KAGGLE)))
-    except (OSError, ValueError, kagglehub.exceptions.KaggleApiHTTPError) as error:
+    except Exception as error:  # What a server's answer makes the client raise is anything.
         raise UserError(f"teacher {spec} could not be fetched from Kaggle ({_first_line(error)})") from error
 
 
@@ -91,8 +101,7 @@ def _callable(spec, loaded):
             f"teacher {spec} is a SavedModel that cannot be called on images alone: neither the object, nor its "
             "signature serving_default, nor its function serve takes one batch of images"
         )
-    function, first = found
-    return lambda images: _only_row(spec, function(images)), first
+    return found
 
 
 def _restored_function(loaded, name):
@@ -116,15 +125,6 @@ def _signature_function(signature):
         return None
     ((key, first),) = inputs.items()
     return lambda images: signature(**{key: images}), first
-
-
-def _only_row(spec, answers):
-    """The one tensor (B, classes) among a model's answers."""
-    rows = [answer for answer in tf.nest.flatten(answers) if answer.shape.rank == 2]
-    if len(rows) != 1:
-        shapes = ", ".join(str(answer.shape) for answer in tf.nest.flatten(answers))
-        raise UserError(f"teacher {spec} answers {shapes}; a classifier answers one row per image, (B, classes)")
-    return rows[0]
 
 
 def _sha256(directory):

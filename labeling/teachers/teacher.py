@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+from collections.abc import Mapping
 
 import tensorflow as tf
 
@@ -18,11 +19,13 @@ from labeling.teachers.conventions import (
     to_range,
 )
 from labeling.teachers.flags import InputRange
-from labeling.teachers.network import Network
+from labeling.teachers.network import Network, in_steps
 from tfpipeline.system import FlagError, UserError
 
 BUNDLED = pathlib.Path(__file__).parent / "bundled"
 CLASSES_FILE = "classes.txt"
+# Of several rows per image, the one with the first of these names is the classes'.
+_ROW_NAMES = ("logits", "probabilities", "predictions", "scores")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +90,11 @@ class Teacher:
 
 
 def load_teacher(
-    spec: str, range: InputRange | None = None, size: int | None = None, classes: int | None = None
+    spec: str,
+    range: InputRange | None = None,
+    size: int | None = None,
+    classes: int | None = None,
+    trust: bool = False,
 ) -> Teacher:
     """The teacher that a spec names.
 
@@ -97,12 +104,13 @@ def load_teacher(
         range: one of conventions.RANGES, when the person knows better than the conventions.
         size: height and width of its input, for a network that takes any.
         classes: number of classes; one less than the network answers means that output 0 is the background.
+        trust: whether it may do more than compute, such as run code of its own; it is refused otherwise.
 
     Raises:
-        UserError: it does not load, or is no classifier of RGB images.
+        UserError: it does not load, is no classifier of RGB images, or may do more than compute.
         FlagError: its size or range must be given, or contradicts the network.
     """
-    network = _network(spec)
+    network = _network(spec, trust)
     size = _input_size(spec, network, size)
     range, reason = (range, "as told") if range else (network.range, network.range_reason)
     if range is None:
@@ -110,6 +118,12 @@ def load_teacher(
             f"teacher {spec}: which numbers does it want? {network.range_reason}; give --teacher-range, one of "
             + "; ".join(f"{name}: {meaning}" for name, meaning in RANGES.items())
         )
+    if network.whole_numbers and range != network.range:
+        raise FlagError(
+            f"teacher {spec} takes whole numbers in {network.range} ({network.range_reason}), not --teacher-range "
+            f"{range}; leave it out"
+        )
+    network = _reading_one_row(spec, network, range, size)
     answers = _probe(spec, network, range, size)
     outputs = answers.shape[-1]
     known = registry.find_classifier(spec)
@@ -122,26 +136,27 @@ def load_teacher(
     conventions = Conventions(size, range, output_kind(answers), outputs, background)
     names = _class_names(spec, conventions.classes)
     dropped = ", output 0 (background) dropped" if background else ""
+    independent = " (independent, they do not sum to 1)" if conventions.output == "sigmoids" else ""
     note = (
-        f"teacher {spec}: {size}x{size} pixels in the range {range} ({reason}), {conventions.output} over "
+        f"teacher {spec}: {size}x{size} pixels in the range {range} ({reason}), {conventions.output}{independent} over "
         f"{conventions.classes:,} classes{dropped}"
     )
     return Teacher(spec, registry.name_of(spec), network, conventions, names, note)
 
 
-def _network(spec):
+def _network(spec, trust):
     # Keras and h5py are loaded for the teachers that need them.
     if spec == "bundled":
         from labeling.teachers import saved_models
 
-        return saved_models.load(str(BUNDLED))
+        return saved_models.load(str(BUNDLED), trust)
     from labeling.teachers import keras_models, saved_models
 
     if spec.startswith(keras_models.APPLICATION):
         return keras_models.application(spec)
     if spec.lower().endswith(keras_models.FILE_SUFFIXES):
-        return keras_models.file(spec)
-    return saved_models.load(spec)
+        return keras_models.file(spec, trust)
+    return saved_models.load(spec, trust)
 
 
 def _input_size(spec, network, size):
@@ -153,22 +168,67 @@ def _input_size(spec, network, size):
     return network.size or size
 
 
+def _reading_one_row(spec, network, range, size):
+    """The network, of its answers only the one that is a row per image: called for any number of images."""
+    pictures = to_range(probe_pictures(size, network.batch or 2), range)
+    try:
+        answers = network.call(pictures)
+    except Exception as error:  # What a network's own operations raise is anything.
+        at_a_time = f", {network.batch} in a batch" if network.batch else ""
+        raise UserError(
+            f"teacher {spec} does not take images of {size}x{size} pixels{at_a_time} "
+            f"({(str(error).strip() or type(error).__name__).splitlines()[0][:200]}); give another --teacher-size"
+        ) from error
+    index, outputs = _find_row(spec, answers)
+
+    def call(images):
+        return tf.ensure_shape(tf.nest.flatten(network.call(images))[index], (network.batch, outputs))
+
+    if network.batch:
+        call = in_steps(call, network.batch, outputs)
+    return dataclasses.replace(network, call=call)
+
+
+def _find_row(spec, answers):
+    """(index among the flattened answers, length) of the floating row per image: the only one, or the one so called."""
+    tensors = tf.nest.flatten(answers)
+    names = [""] * len(tensors)
+    if isinstance(answers, Mapping) and len(answers) == len(tensors):
+        names = sorted(answers)  # As they are flattened.
+    rows = {
+        index: name
+        for index, (name, tensor) in enumerate(zip(names, tensors, strict=True))
+        if tensor.dtype.is_floating and tensor.shape.rank == 2 and tensor.shape[-1] > 1
+    }
+    called = [index for known in _ROW_NAMES for index, name in rows.items() if name == known]
+    if len(rows) != 1 and not called:
+        shapes = ", ".join(
+            f"{name and name + ' '}{tensor.dtype.name} {_shape_of(tensor)}"
+            for name, tensor in zip(names, tensors, strict=True)
+        )
+        raise UserError(
+            f"teacher {spec} answers {shapes}; a classifier answers one row per image, (B, classes), of two or more "
+            f"floating numbers: choose another one, or export it with one answer, or one called {_ROW_NAMES[0]}"
+        )
+    index = called[0] if called else next(iter(rows))
+    return index, tensors[index].shape[-1]
+
+
+def _shape_of(tensor):
+    return f"({', '.join(['B', *map(str, tensor.shape[1:])])})" if tensor.shape.rank else "()"
+
+
 def _probe(spec, network, range, size):
     """The answers to a few pictures, (B, n)."""
-    try:
-        answers = network.call(to_range(probe_pictures(size), range))
-    except (ValueError, tf.errors.OpError) as error:
-        raise UserError(
-            f"teacher {spec} does not take images of {size}x{size} pixels "
-            f"({str(error).strip().splitlines()[0][:200]}); give another --teacher-size"
-        ) from error
-    if answers.shape.rank != 2 or answers.shape[-1] < 2:
-        raise UserError(
-            f"teacher {spec} answers {answers.shape}; a classifier answers (B, classes): choose another one"
-        )
+    answers = network.call(to_range(probe_pictures(size), range))
     if not tf.reduce_all(tf.math.is_finite(answers)):
         raise UserError(
             f"teacher {spec} answers NaN or infinity to pictures in the range {range}; check --teacher-range"
+        )
+    if network.ends_in and output_kind(answers) == "logits" and tf.reduce_min(answers) >= 0.0:
+        raise UserError(
+            f"teacher {spec} answers {answers.shape[-1]:,} numbers that are never negative and do not sum to 1, out of "
+            f"its layer {network.ends_in}: a feature vector, no classes; give the model with its classifier"
         )
     return answers
 
