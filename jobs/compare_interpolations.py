@@ -16,6 +16,7 @@ class ComparisonFlags(Flags):
     """Which teachers are compared on what, and where that is written."""
 
     teacher: tuple[str, ...] = required("as in jobs.label_imagenet64; may be repeated", metavar="SPEC")
+    trust_teacher: bool = flag(False, "as in jobs.label_imagenet64")
     out: str = required("directory for contact_sheet.png, comparison.png and comparison.csv", metavar="DIR")
     sample: int = flag(1000, "images to compare on, evenly spread over all", metavar="N", within=Range(at_least=1))
     rows: int = flag(
@@ -52,7 +53,7 @@ def run(config: Config) -> dict:
 
     flags, console, out = config.comparison, Console(config.quiet), pathlib.Path(config.comparison.out)
     images = open_images(config.images, console)
-    teachers = [load_teacher(spec) for spec in flags.teacher]
+    teachers = [load_teacher(spec, trust=flags.trust_teacher) for spec in flags.teacher]
     positions = comparison.sample(len(images), flags.sample)
     comparisons = report.compare(teachers, images, positions, flags.batch_size, console)
     out.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ def _label_here(task, stop) -> tuple[LabelStore, int, float]:
     spec = dataclasses.replace(task.spec, runtime=answer.way.runtime, batch_size=answer.way.batch_size)
     store, start = create_labels(task.out, spec), time.monotonic()
     calls = labeler.Calls(answer.images_per_call, answer.parallel)
-    labeled = labeler.label(task.images.images, store, answer, calls, stop, task.console)
+    labeled = labeler.label(task.images.images, store, answer, calls, stop, task.console, task.images.names)
     return store, labeled, time.monotonic() - start
 
 
@@ -51,7 +51,8 @@ def _label_by_beam(task, stop) -> tuple[LabelStore, int, float]:
     from labeling.work import on_beam  # needs Beam
 
     store, start = create_labels(task.out, task.spec), time.monotonic()
-    plan = on_beam.plan_of(task.images, store, task.experts, task.batch_size)
+    trust = task.config.teachers.trust_teacher
+    plan = on_beam.plan_of(task.images, store, task.experts, task.batch_size, trust)
     labeled = on_beam.label(task.pipeline, plan, store, stop, task.console)
     return store, labeled, time.monotonic() - start
 

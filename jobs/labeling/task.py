@@ -60,7 +60,8 @@ class Task:
         for expert in self.experts:
             subset = expert.teacher.subset
             of_network = np.array([*subset, -1])[truth] if subset and truth is not None else truth
-            self.console.say(gate.check(expert, self.images.images, of_network, classes, batch_size))
+            names = self.images.names
+            self.console.say(gate.check(expert, self.images.images, of_network, classes, batch_size, names))
 
     def answerer(self) -> Answerer:
         """Who answers as the spec says: in the way that is known, else in the one that is measured now.

@@ -23,10 +23,14 @@ _NAMESPACES = (
     *("layers", "models", "initializers", "regularizers", "constraints", "losses", "metrics", "optimizers"),
     *("dtype_policies", "mixed_precision", "quantizers", "random"),
 )
-# How Keras writes what is no object of a class, and classes under names that it does not publish any more.
-_VALUES = frozenset({"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "__tuple__"})
-_OLD_NAMES = frozenset({"Functional", "Model", "BatchNormalizationV1", "BatchNormalizationV2", "TensorShape"})
-# Operations of Keras 3, which stand in an architecture like layers: modules whose every class computes, and single ones.
+# How Keras writes what is no object of a class, and classes that it does not publish, or not any more.
+_VALUES = frozenset(
+    {"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "__tuple__"}
+)
+_OTHERS = frozenset(
+    {"Functional", "Model", "BatchNormalizationV1", "BatchNormalizationV2", "TensorShape", "LayerScale"}
+)
+# Operations of Keras 3, which stand in an architecture like layers: modules of those that compute, and single ones.
 _OPERATION_MODULES = ("keras.src.ops.numpy", "keras.src.ops.nn", "keras.src.ops.math", "keras.src.ops.image")
 _OPERATIONS = frozenset({"Cast", "Slice", "Shape", "ConvertToTensor", "StopGradient", "Unstack", "Identity"})
 _NOT_OPERATIONS = frozenset({"Vectorize", "ApplyAlongAxis", "Piecewise"})  # They take functions.
@@ -139,7 +143,7 @@ def _op_of(config):
 
 
 def _is_known(entry, library):
-    """Whether an object is of a class that Keras publishes, an operation that computes, or registered in this process."""
+    """Whether an object is of a class that Keras publishes, an operation that computes, or registered here."""
     kind, module = entry["class_name"], entry.get("module")
     if kind in _VALUES or _is_registered(entry, library):
         return True
@@ -147,7 +151,7 @@ def _is_known(entry, library):
         return False
     if isinstance(module, str) and module.startswith("keras.src.ops."):
         return (module in _OPERATION_MODULES and kind not in _NOT_OPERATIONS) or kind in _OPERATIONS
-    return kind in _OLD_NAMES or kind in _published(library)
+    return kind in _OTHERS or kind in _published(library)
 
 
 def _is_registered(entry, library):

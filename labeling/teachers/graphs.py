@@ -110,7 +110,9 @@ def _operations(graph: meta_graph_pb2.MetaGraphDef):
     saver = graph.saver_def
     save, restore = (_ancestors(nodes, [name]) for name in (saver.save_tensor_name, saver.restore_op_name))
     answering = _ancestors(nodes, _entries(graph)) | (nodes.keys() - save - restore)
-    called = _reachable(functions, [*graph.object_graph_def.concrete_functions, *_calls(nodes[name] for name in answering)])
+    called = _reachable(
+        functions, [*graph.object_graph_def.concrete_functions, *_calls(nodes[name] for name in answering)]
+    )
     for name, node in nodes.items():
         if name in answering or node.op not in _SAVING or (name in restore and node.op != "RestoreV2"):
             yield node.op, f"node {name}"

@@ -1,4 +1,4 @@
-"""SavedModels behind handles of TF-Hub, fetched into its cache: bounded in size and time, from where it was asked for."""
+"""SavedModels behind handles of TF-Hub, fetched into its cache: bounded in size and time, by one scheme alone."""
 
 import hashlib
 import os

@@ -11,7 +11,6 @@ from labeling.teachers import graphs, hub, registry
 from labeling.teachers.network import Network, as_type, check_images
 from tfpipeline.system import UserError, sha256_of_file
 
-
 _FEATURES = re.compile(r"feature[-_]?vectors?")
 
 

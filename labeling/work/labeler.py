@@ -14,7 +14,7 @@ from labeling.enlarging import Expert
 from labeling.labels import Claims, LabelSpec, LabelStore, Span, images_in
 from tfpipeline.batches import Answers, concatenate
 from tfpipeline.images import ImageStore, Pixels
-from tfpipeline.system import SILENT, Console, StopRequest
+from tfpipeline.system import SILENT, Console, StopRequest, UserError
 
 SECONDS_BETWEEN_LOOKS = 1.0  # at what another process has done
 SAVED = "the finished shards are saved"
@@ -75,7 +75,13 @@ def spec_of(
 
 
 def label(
-    images: Pixels, store: LabelStore, answer: Answer, calls: Calls, stop: StopRequest, console: Console = SILENT
+    images: Pixels,
+    store: LabelStore,
+    answer: Answer,
+    calls: Calls,
+    stop: StopRequest,
+    console: Console = SILENT,
+    names: Sequence[str] = (),
 ) -> int:
     """Labels what has no labels yet, sharing the work with other processes in the same directory.
 
@@ -88,11 +94,13 @@ def label(
         calls: how it is called.
         stop: asked between shards.
         console: where progress goes.
+        names: of the images, for messages; () where they have none.
 
     Returns:
         Number of images labeled by this process.
 
     Raises:
+        UserError: an answer is no distribution, such as NaN; the message names the image. The shards before stay.
         Stopped: a signal came; the finished shards are on disk.
     """
     labeled, missing, waiting = 0, store.missing_spans(), False
@@ -101,7 +109,7 @@ def label(
         while missing:
             mine = claims.take(missing, store.is_done)
             batches = answer_batches(images, mine, answer, calls)
-            done = _write_shards(batches, store, claims, stop, advance)
+            done = _write_shards(batches, store, claims, stop, advance, names)
             labeled += done
             left = store.missing_spans()
             by_others = images_in(missing) - images_in(left) - done
@@ -117,12 +125,14 @@ def label(
     return labeled
 
 
-def _write_shards(batches, store, claims, stop, advance):
+def _write_shards(batches, store, claims, stop, advance, names):
     """Writes a shard for each span, gives the span back when it is durable, and returns the number of images."""
     labeled = 0
 
     def write(span, parts):
-        store.write_shard(span, concatenate(parts))
+        answers = concatenate(parts)
+        check_numbers(answers, span, names)
+        store.write_shard(span, answers)
         claims.release(span)
 
     with contextlib.closing(batches), concurrent.futures.ThreadPoolExecutor(1) as writer:
@@ -142,6 +152,27 @@ def _write_shards(batches, store, claims, stop, advance):
         if last:
             last.result()
     return labeled
+
+
+def check_numbers(answers: Answers, span: Span, names: Sequence[str] = ()) -> None:
+    """Checks that the answers to the images of a span are numbers.
+
+    Args:
+        answers: leading axes (n, views).
+        span: the images that they are answers to.
+        names: of all images; () where they have none.
+
+    Raises:
+        UserError: some are not; the message names the first of their images.
+    """
+    wrong = np.flatnonzero(np.isnan(answers.log_probs).any((1, 2)) | np.isnan(answers.log_tail).any(1))
+    if len(wrong):
+        first = span.first + int(wrong[0])
+        raise UserError(
+            f"the teachers answer NaN to image {first:,}{f' ({names[first]})' if len(names) else ''}, and to "
+            f"{len(wrong)} of the images {span.first:,} to {span.last - 1:,} in all; nothing is written for these: "
+            "leave such images out, or give another teacher"
+        )
 
 
 def answer_batches(

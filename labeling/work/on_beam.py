@@ -46,6 +46,7 @@ class Plan:
         images: directory of the image store.
         labels: directory of the label store; its spec says how the teachers are fed, enlarged for, weighted and read.
         teachers: their specs, in the order of the label store's spec.
+        trust: whether they may do more than compute.
         batch_size: images per step.
         ticket: no further shard is begun once this file is gone.
     """
@@ -54,10 +55,13 @@ class Plan:
     labels: str
     teachers: tuple[str, ...]
     batch_size: int
+    trust: bool = False
     ticket: str = ""
 
 
-def plan_of(images: ImageStore, store: LabelStore, experts: Sequence[Expert], batch_size: int) -> Plan:
+def plan_of(
+    images: ImageStore, store: LabelStore, experts: Sequence[Expert], batch_size: int, trust: bool = False
+) -> Plan:
     """The plan of labeling; its ticket is written when the work begins.
 
     Args:
@@ -65,12 +69,14 @@ def plan_of(images: ImageStore, store: LabelStore, experts: Sequence[Expert], ba
         store: where the shards go, likewise.
         experts: the teachers that the store's spec describes.
         batch_size: images per step of a teacher.
+        trust: whether the teachers may do more than compute.
     """
     return Plan(
         images=str(images.directory.resolve()),
         labels=str(store.directory.resolve()),
         teachers=tuple(expert.teacher.spec for expert in experts),
         batch_size=batch_size,
+        trust=trust,
     )
 
 
@@ -86,7 +92,7 @@ class Worker:
         self.store = open_labels(plan.labels)
         spec = self.store.spec
         self.images = map_images(pathlib.Path(plan.images), spec.images_sha256)
-        experts = [_expert(*pair, spec.subset) for pair in zip(plan.teachers, spec.teachers, strict=True)]
+        experts = [_expert(*pair, spec.subset, plan.trust) for pair in zip(plan.teachers, spec.teachers, strict=True)]
         views = [parse_joined(name) for name in spec.views]
         way = Way(spec.runtime, plan.batch_size, spec.precision)
         self.answer = Answerer(experts, views, spec.top_k, self.images.shape[1:], way)
@@ -97,7 +103,9 @@ class Worker:
             return
         calls = Calls(self.plan.batch_size, self.answer.parallel)
         batches = labeler.answer_batches(self.images, [span], self.answer, calls)
-        self.store.write_shard(span, concatenate([answers for _, answers in batches]))
+        answers = concatenate([answers for _, answers in batches])
+        labeler.check_numbers(answers, span)
+        self.store.write_shard(span, answers)
 
 
 class LabelShard(beam.DoFn):
@@ -191,14 +199,14 @@ def _cause(error):
     return next((line for line in reversed(lines) if "[while running" in line), lines[-1])
 
 
-def _expert(teacher_spec, described, subset):
+def _expert(teacher_spec, described, subset, trust):
     """The teacher as the label store's spec describes it.
 
     Raises:
         UserError: what this machine has under its name is another teacher.
     """
     classes = described["outputs"] - described["background"]
-    teacher = load_teacher(teacher_spec, described["range"], described["size"], classes)
+    teacher = load_teacher(teacher_spec, described["range"], described["size"], classes, trust)
     if teacher.fingerprint != described["fingerprint"]:
         raise UserError(
             f"teacher {teacher_spec} is another one on this worker ({teacher.fingerprint[:12]}) than in the label "

@@ -81,11 +81,20 @@ def test_the_same_answer_to_every_image_is_refused(images):
 
 
 @pytest.mark.parametrize(
-    ("outputs", "background", "classes"), [(1001, False, 0), (1000, True, 0), (13, False, 12), (12, True, 12)]
+    ("outputs", "background", "classes"), [(1001, False, 0), (1000, True, 0), (1000, True, 1000), (12, True, 12)]
 )
-def test_a_class_too_many_or_too_few_is_refused(images, outputs, background, classes):
+def test_a_class_too_many_or_too_few_is_refused_where_the_counts_prove_it(images, outputs, background, classes):
     with pytest.raises(UserError, match="off by one, by a background class kept or a class dropped"):
         gate.check(expert_of(colors, outputs, background), images, None, classes, 32)
+
+
+def test_images_that_lack_a_class_are_no_proof_of_a_background(images):
+    expert = expert_of(colors)
+    assert "it has 12 classes, the images 11" in gate.check(expert, images, None, 11, 32)
+    truth = np.argmax(expert.teacher.log_probs(tf.cast(images, tf.float32)), axis=1)
+    gate.check(expert, images, truth, 11, 32)
+    with pytest.raises(UserError, match=r"100% when counted \+1: its classes are shifted"):
+        gate.check(expert, images, truth - 1, 11, 32)
 
 
 def test_shifted_classes_are_found_where_truth_is_known(images):
@@ -96,8 +105,41 @@ def test_shifted_classes_are_found_where_truth_is_known(images):
         gate.check(expert, images, truth - 1, 12, 32)
 
 
-def test_few_images_are_too_few_to_judge(images):
-    assert "too few to tell" in gate.check(expert_of(colors, range="0..255"), images[:9], None, 12, 32)
+@pytest.mark.parametrize("count", [1, 9, 23])
+def test_few_images_are_judged_among_their_mirror_images_and_drawn_pictures(images, count):
+    line = gate.check(expert_of(colors), images[:count], None, 12, 32)
+    assert f"(of {count}, their mirror images and drawn pictures), in no other range more" in line
+    for wrong in ("0..255", "caffe", "tf"):
+        with pytest.raises(UserError, match="--no-gate"):
+            gate.check(expert_of(colors, range=wrong), images[:count], None, 12, 32)
+
+
+@pytest.mark.parametrize("count", [9, 96])
+def test_an_image_that_is_answered_by_nan_is_named(images, count):
+    some = images[:count].copy()
+    some[5] = 128
+    nan = expert_of(lambda fed: tf.where(tf.math.reduce_std(fed, (1, 2, 3))[:, None] < 1e-4, np.nan, colors(fed)))
+    with pytest.raises(UserError, match="answers NaN to image number 5 "):
+        gate.check(nan, some, None, 12, 32, [f"number {index}" for index in range(count)])
+    with pytest.raises(UserError, match="answers NaN to image 5 "):
+        gate.check(nan, some, None, 12, 32)
+
+
+def test_nan_in_another_range_is_no_better(images):
+    def call(fed):
+        return tf.where(tf.reduce_max(fed) > 1.5, np.nan, colors(fed))
+
+    gate.check(expert_of(call), images, None, 12, 32)
+
+
+def test_a_feature_vector_is_refused(images):
+    kernel = tf.constant(np.random.default_rng(0).normal(size=(3, 3, 3, 64)) / 4, tf.float32)
+
+    def features(fed):
+        return tf.reduce_mean(tf.nn.relu(tf.nn.conv2d(fed, kernel, 2, "SAME")), (1, 2))
+
+    with pytest.raises(UserError, match=r"answers 64 numbers that are never negative, .* feature vector does"):
+        gate.check(expert_of(features, outputs=64), images, None, 0, 32)
 
 
 @pytest.mark.slow

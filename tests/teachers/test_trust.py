@@ -1,0 +1,395 @@
+"""A teacher's file runs no code and touches no other file, unless it is trusted; a damaged one is named."""
+
+import http.server
+import io
+import json
+import os
+import pathlib
+import shutil
+import tarfile
+import threading
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from labeling.teachers import architectures, graphs, hub
+from labeling.teachers.teacher import BUNDLED, load_teacher
+from tests.support.tiny_teachers import save_hub_module
+from tfpipeline.system.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5", "ignore:__array__")
+
+
+def classifier(library, function=lambda x: x):
+    """Mean colors -> 4 logits, after a function of tensors."""
+    inputs = library.Input((8, 8, 3))
+    x = library.layers.GlobalAveragePooling2D()(function(library.layers.Rescaling(1 / 255.0)(inputs)))
+    return library.Model(inputs, library.layers.Dense(4)(x))
+
+
+def layer(kind, module=None, **config):
+    return {"class_name": kind, "module": module, "name": "stranger", "config": {"name": "stranger", **config}}
+
+
+def tampered(path, change):
+    """The .h5 or .keras file at `path` after its architecture was changed."""
+    if path.suffix == ".h5":
+        with h5py.File(path, "r+") as file:
+            file.attrs["model_config"] = json.dumps(change(json.loads(file.attrs["model_config"])))
+        return str(path)
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    content["config.json"] = json.dumps(change(json.loads(content["config.json"])))
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, member in content.items():
+            archive.writestr(name, member)
+    return str(path)
+
+
+def with_layer(added):
+    def change(architecture):
+        architecture["config"]["layers"].append(added)
+        return architecture
+
+    return change
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@pytest.mark.parametrize("library", [keras, tf_keras])
+def test_a_layer_that_calls_any_function_of_tensorflow_is_refused_before_it_is_called(tmp_path, library, suffix):
+    secret, stolen = tmp_path / "secret", tmp_path / "stolen"
+    secret.write_text("private")
+    path = tmp_path / f"t{suffix}"
+    classifier(library).save(path)
+    copy = {
+        **layer("TFOpLambda", "tf_keras.src.layers.core.tf_op_layer", function="io.gfile.copy"),
+        "inbound_nodes": [["_CONSTANT_VALUE", -1, str(secret), {"dst": str(stolen), "overwrite": True}]],
+    }
+    with pytest.raises(UserError, match=r"its layer stranger would call 'io\.gfile\.copy', .*--trust-teacher"):
+        load_teacher(tampered(path, with_layer(copy)))
+    assert not stolen.exists()
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        (layer("Lambda", "keras.layers"), "has a Lambda layer, whose code would be run"),
+        (layer("TFSMLayer", "keras.layers", filepath="/x"), "has a TFSMLayer layer, which may run code or read other"),
+        (layer("StringLookup", "keras.layers", vocabulary="/etc/passwd"), "has a StringLookup layer, which may"),
+        (layer("SlicingOpLambda", function="load_op_library"), "would call 'load_op_library'"),
+        (layer("TFOpLambda", function="math.__builtins__"), "would call 'math.__builtins__'"),
+        (layer("TFOpLambda", function=["math.abs"]), r"would call \['math.abs'\]"),
+        (layer("TensorFlowOpLayer", node_def={"op": "WriteFile"}), "would run 'WriteFile'"),
+        (layer("TensorFlowOpLayer", node_def="\n\x01x\x12\x08ReadFile"), "would run 'ReadFile'"),
+        (layer("get_file", "keras.utils"), "is of the class get_file, which keras does not have; register the class"),
+        (layer("Map", "keras.src.ops.core"), "is of the class Map, which"),
+        (layer("Vectorize", "keras.src.ops.numpy"), "is of the class Vectorize, which"),
+        (layer("Dense", "os.path"), "is of the class Dense, which"),
+        ({"class_name": "__lambda__", "config": {"value": "x"}}, "has a lambda layer, whose code would be run"),
+        ({"class_name": "function", "module": "os", "config": "system"}, "names the function 'system'"),
+        ({"class_name": "function", "module": "builtins", "config": "eval"}, "names the function 'eval'"),
+        (layer("Dense", "keras.layers", activation="system"), "activation 'system' is no activation of keras"),
+        (
+            {"class_name": "Mine", "module": "mine", "registered_name": "Custom>Mine", "config": {"name": "own"}},
+            r"its layer own is of the class Custom>Mine, .* @keras\.saving\.register_keras_serializable\(PACKAGE\)",
+        ),
+    ],
+)
+def test_what_an_architecture_may_not_name(added, message):
+    with pytest.raises(UserError, match=message):
+        architectures.check("t", {"class_name": "Functional", "config": {"layers": [added]}}, keras)
+
+
+@pytest.mark.parametrize("kind", ["get", "serialize", "deserialize", "tf"])
+def test_what_is_in_the_module_of_activations_but_is_none(kind):
+    with pytest.raises(UserError, match="is no activation of tf_keras"):
+        architectures.check("t", layer("Dense", activation=kind), tf_keras)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "EfficientNetB0", "ConvNeXtTiny"])
+@pytest.mark.parametrize("library", [keras, tf_keras])
+def test_keras_applications_are_allowed(library, name):
+    model = getattr(library.applications, name)(weights=None)
+    written = json.loads(model.to_json())
+    architectures.check(name, written, library)
+
+
+def test_operations_that_compute_are_allowed_and_loaded(tmp_path):
+    for library, functions in (
+        (tf_keras, (lambda x: tf.nn.relu(x * 2.0 - 1.0)[..., ::-1] + tf.reduce_mean(x), tf.abs)),
+        (keras, (lambda x: keras.ops.relu(x * 2.0 - 1.0)[..., ::-1], keras.ops.abs)),
+    ):
+        for number, function in enumerate(functions):
+            path = tmp_path / f"{library.__name__}{number}.keras"
+            classifier(library, function).save(path)
+            assert load_teacher(str(path), range="0..255").classes == 4
+
+
+@keras.saving.register_keras_serializable("tests_of_trust")
+class Doubled(keras.layers.Layer):
+    """A layer of somebody's own."""
+
+    def call(self, x):
+        """The double of it."""
+        return 2 * x
+
+
+def test_a_layer_that_is_registered_is_allowed(tmp_path):
+    classifier(keras, Doubled()).save(tmp_path / "t.keras")
+    assert load_teacher(str(tmp_path / "t.keras")).classes == 4
+
+
+def test_a_trusted_file_may_run_code(tmp_path):
+    path = tmp_path / "t.h5"
+    classifier(tf_keras, tf_keras.layers.Lambda(lambda x: 2 * x)).save(path)
+    with pytest.raises(UserError, match="has a Lambda layer, whose code would be run"):
+        load_teacher(str(path))
+    assert load_teacher(str(path), trust=True).classes == 4
+
+
+def test_bytes_as_keras_up_to_2_3_wrote_them(tmp_path):
+    model = classifier(tf_keras)
+    model.save(tmp_path / "t.h5")
+    with h5py.File(tmp_path / "t.h5", "r+") as file:
+        for name in ("keras_version", "backend", "model_config"):
+            file.attrs[name] = np.bytes_(file.attrs.pop(name).encode())
+    images = np.random.default_rng(0).uniform(0, 255, (5, 8, 8, 3)).astype(np.float32)
+    expected = tf.nn.log_softmax(model(images))
+    np.testing.assert_allclose(load_teacher(str(tmp_path / "t.h5")).log_probs(images), expected, atol=1e-5)
+
+
+def module_with(function, size=8):
+    module = tf.Module()
+    signature = [tf.TensorSpec((None, size, size, 3), tf.float32)]
+    module.__call__ = tf.function(
+        lambda x: tf.reduce_mean(x, (1, 2)) + tf.cast(function(), tf.float32), input_signature=signature
+    )
+    return module
+
+
+def writes(path):
+    def call():
+        with tf.control_dependencies([tf.io.write_file(str(path), "x")]):
+            return tf.constant(0.0)
+
+    return call
+
+
+def nested(function):
+    return lambda: tf.cond(tf.random.uniform(()) < 2.0, tf.function(function), lambda: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("op", "function"),
+    [
+        ("WriteFile", writes),
+        ("WriteFile", lambda path: nested(writes(path))),
+        ("ReadFile", lambda path: lambda: tf.strings.length(tf.io.read_file(str(path)))),
+        ("MatchingFiles", lambda path: lambda: tf.size(tf.io.matching_files(f"{path}*"))),
+        ("PrintV2", lambda path: lambda: [tf.print("x", output_stream=f"file://{path}"), 0.0][1]),
+        ("EagerPyFunc", lambda path: lambda: tf.py_function(lambda: 0.0, (), tf.float32)),
+        ("PyFunc", lambda path: lambda: tf.numpy_function(lambda: np.float32(0), (), tf.float32)),
+        (
+            "SaveV2",
+            lambda path: lambda: [tf.raw_ops.SaveV2(prefix=str(path), tensor_names=["a"], shape_and_slices=[""],
+                                                    tensors=[tf.zeros(())]), 0.0][1],
+        ),
+        (
+            "RestoreV2",
+            lambda path: lambda: tf.raw_ops.RestoreV2(
+                prefix=str(path), tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32]
+            )[0],
+        ),
+    ],
+)  # fmt: skip
+def test_a_graph_that_does_more_than_compute_is_refused_before_it_runs(tmp_path, op, function):
+    touched = tmp_path / "touched"
+    tf.saved_model.save(module_with(function(touched)), str(tmp_path / "m"))
+    with pytest.raises(UserError, match=rf"its graph has the operation {op} \(.*\), .*--trust-teacher"):
+        load_teacher(str(tmp_path / "m"))
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("touched")]
+
+
+def test_what_runs_at_loading_is_refused_before(tmp_path):
+    module = tf.Module()
+    (tmp_path / "words").write_text("a\t0\nb\t1\n")
+    module.table = tf.lookup.StaticHashTable(
+        tf.lookup.TextFileInitializer(str(tmp_path / "words"), tf.string, 0, tf.int64, 1), -1
+    )
+    module.__call__ = tf.function(
+        lambda x: tf.reduce_mean(x, (1, 2)) + tf.cast(module.table.lookup(tf.constant("a")), tf.float32),
+        input_signature=[tf.TensorSpec((None, 8, 8, 3))],
+    )
+    tf.saved_model.save(module, str(tmp_path / "m"))
+    with pytest.raises(UserError, match="has the operation InitializeTableFromTextFileV2"):
+        load_teacher(str(tmp_path / "m"))
+    assert load_teacher(str(tmp_path / "m"), trust=True).classes == 3
+
+
+def test_graphs_with_tables_loops_and_random_numbers_are_allowed(tmp_path):
+    module = tf.Module()
+    keys = tf.lookup.KeyValueTensorInitializer(["a"], [0.0])
+    module.table = tf.lookup.StaticHashTable(keys, 0.0)
+    module.generator = tf.random.Generator.from_seed(1)
+
+    def call(x):
+        for _ in tf.range(2):
+            x += 0.0 * module.generator.uniform(()) + module.table.lookup(tf.constant("a"))
+        return tf.reduce_mean(x, (1, 2))
+
+    module.__call__ = tf.function(call, input_signature=[tf.TensorSpec((None, 8, 8, 3))])
+    tf.saved_model.save(module, str(tmp_path / "m"))
+    assert load_teacher(str(tmp_path / "m")).classes == 3
+
+
+def test_an_operation_that_tensorflow_does_not_have_is_not_pure():
+    assert [graphs.is_pure(op) for op in ("Add", "VarHandleOp", "NoSuchOp", "")] == [True, True, False, False]
+
+
+def flips(content, count, seed):
+    """The content with one bit flipped, `count` times, evenly spread."""
+    rng = np.random.default_rng(seed)
+    for place in np.linspace(0, len(content) - 1, count).astype(int):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        yield bytes(flipped)
+
+
+@pytest.mark.parametrize("file", ["t.keras", "t.h5"])
+def test_a_flipped_bit_in_a_keras_file_is_one_line_or_nothing(tmp_path, file):
+    whole, damaged = tmp_path / file, tmp_path / f"damaged{pathlib.Path(file).suffix}"
+    classifier(tf_keras if file == "t.h5" else keras).save(whole)
+    expected = load_teacher(str(whole)).log_probs(tf.ones((2, 8, 8, 3))).numpy()
+    for content in flips(whole.read_bytes(), 25, seed=1):
+        damaged.write_bytes(content)
+        try:
+            teacher = load_teacher(str(damaged))
+        except UserError as error:
+            assert str(damaged) in str(error) and "\n" not in str(error)
+        else:
+            assert file == "t.h5" or np.array_equal(teacher.log_probs(tf.ones((2, 8, 8, 3))), expected)
+
+
+@pytest.mark.parametrize("file", ["saved_model.pb", "fingerprint.pb", "variables/variables.index",
+                                  "variables/variables.data-00000-of-00001"])  # fmt: skip
+def test_a_flipped_bit_in_a_savedmodel_is_one_line_or_nothing(tmp_path, file):
+    save_hub_module(tmp_path / "m", classes=5)
+    expected = load_teacher(str(tmp_path / "m")).log_probs(tf.ones((2, 16, 16, 3))).numpy()
+    whole = (tmp_path / "m" / file).read_bytes()
+    for content in flips(whole, 10, seed=2):
+        (tmp_path / "m" / file).write_bytes(content)
+        try:
+            teacher = load_teacher(str(tmp_path / "m"))
+        except UserError as error:
+            assert str(tmp_path / "m") in str(error) and "\n" not in str(error)
+        else:
+            assert np.array_equal(teacher.log_probs(tf.ones((2, 16, 16, 3))), expected)
+
+
+class _Hostile(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.answer(self)
+
+    def log_message(self, *_):
+        """Keeps the test's output clean."""
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    """A function: what the server does with a request -> the handle that it answers to."""
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hostile) as server:
+        threading.Thread(target=server.serve_forever).start()
+
+        def serve(answer):
+            server.answer = answer
+            return f"http://127.0.0.1:{server.server_port}/google/tiny/1"
+
+        yield serve
+        server.shutdown()
+
+
+def archive_of(*members):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for member, size in members:
+            member.size = size
+            archive.addfile(member, io.BytesIO(bytes(size)))
+    return content.getvalue()
+
+
+def sends(content):
+    def answer(request):
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(content)
+
+    return answer
+
+
+def redirects_to(address):
+    def answer(request):
+        request.send_response(302)
+        request.send_header("Location", address)
+        request.end_headers()
+
+    return answer
+
+
+def link(name, target):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = tarfile.SYMTYPE, target
+    return member, 0
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://127.0.0.1/x", "https://127.0.0.1/x"])
+def test_no_redirect_to_another_scheme_is_followed(hostile, address):
+    with pytest.raises(UserError, match=r"could not be fetched .*(redirects from http to .*, which is not f|is not allowed)"):
+        load_teacher(hostile(redirects_to(address)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        archive_of((tarfile.TarInfo("../outside"), 3)),
+        archive_of((tarfile.TarInfo("a/../../outside"), 3)),
+        archive_of(link("a", ".."), (tarfile.TarInfo("a/outside"), 3)),
+        b"no archive",
+        b"",
+    ],
+)
+def test_extraction_stays_inside(tmp_path, hostile, content):
+    with pytest.raises(UserError, match="could not be fetched"):
+        load_teacher(hostile(sends(content)))
+    assert not [path for path in tmp_path.rglob("*") if path.is_dir() and path.name not in ("cache",)]
+    assert not list(tmp_path.rglob("outside"))
+
+
+def test_an_archive_without_end_is_cut_off(tmp_path, hostile, monkeypatch):
+    monkeypatch.setattr(hub, "MOST_BYTES", 50_000)
+    with pytest.raises(UserError, match=r"the archive holds more than 50,000 bytes"):
+        load_teacher(hostile(sends(archive_of((tarfile.TarInfo("a"), 1_000_000)))))
+    with pytest.raises(UserError, match=r"the server sends more than 50,000 bytes"):
+        load_teacher(
+            hostile(sends(archive_of(*[(tarfile.TarInfo(f"{i}{os.urandom(60).hex()}"), 0) for i in range(2000)])))
+        )
+    assert not any(path.is_dir() for path in (tmp_path / "cache").iterdir())
+
+
+def test_a_server_that_falls_silent_is_given_up(hostile, monkeypatch):
+    monkeypatch.setattr(hub, "SECONDS", 0.2)
+    silent = threading.Event()
+    with pytest.raises(UserError, match=r"could not be fetched .*timed out"):
+        load_teacher(hostile(lambda request: silent.wait(10)))
+    silent.set()
+
+
+def test_the_bundled_teacher_is_allowed(tmp_path):
+    shutil.copytree(BUNDLED, tmp_path / "m")
+    graphs.check("m", tmp_path / "m")
