@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-import stat
+import tempfile
 
 import pytest
 
@@ -33,6 +33,16 @@ def as_another_user(work):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.fixture
+def shared():
+    """A directory that other users reach, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as place:
+        pathlib.Path(place).chmod(0o711)
+        directory = pathlib.Path(place) / "shared"
+        directory.mkdir()
+        yield directory
+
+
 def test_a_span_is_taken_once(tmp_path):
     with Claims(tmp_path) as claims:
         first = next(claims.take(SPANS, lambda span: False))
@@ -54,25 +64,21 @@ def test_old_claims_go_and_other_files_stay(tmp_path):
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
 @pytest.mark.parametrize("mode", [0o777, 0o1777])
-def test_a_second_user_labels_into_a_shared_directory(tmp_path, mode):
-    """What the first one has taken stays taken; what its killed process left is taken over, also where it cannot go."""
-    directory = tmp_path / "shared"
-    directory.mkdir()
-    directory.chmod(mode)
-    for parent in (tmp_path, *(parent for parent in tmp_path.parents if parent.name.startswith("pytest"))):
-        parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
-    dead = directory / f".labels-00000008.claim{PARTIAL}"
+def test_a_second_user_labels_into_a_shared_directory(shared, mode):
+    """What the first one has taken stays taken; what its killed process left does not keep anybody off."""
+    shared.chmod(mode)
+    dead = shared / f".labels-00000008.claim{PARTIAL}"
     dead.touch()
     dead.chmod(0o644)
 
     def work():
-        assert taken(directory) == SPANS[1:], taken(directory)
+        assert taken(shared) == SPANS[1:], taken(shared)
 
     umask = os.umask(0o077)
     try:
-        with Claims(directory) as claims:
+        with Claims(shared) as claims:
             next(claims.take(SPANS, lambda span: False))
             assert as_another_user(work) == 0
     finally:
         os.umask(umask)
-    assert {path.name for path in pathlib.Path(directory).iterdir()} <= {dead.name}
+    assert {path.name for path in shared.iterdir()} <= {dead.name}
