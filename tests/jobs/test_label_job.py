@@ -162,6 +162,7 @@ def fails(capsys, arguments, out):
     [
         ({"images": "archive:gone.tar", "limit": None}, 1, "no such file or folder: gone.tar"),
         ({"teacher": "gone"}, 1, "teacher gone does not exist"),
+        ({"teacher": None}, 2, "--teacher is missing; give it once or several times"),
         ({"teacher": "keras:MobileNetV9"}, 1, "has no MobileNetV9"),
         ({"teacher-classes": 100}, 2, "cannot be --teacher-classes 100"),
         ({"batch-size": 0}, 2, "--batch-size is 0"),

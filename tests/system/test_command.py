@@ -35,6 +35,13 @@ class Config(Flags):
     quiet: bool = flag(False, "no progress")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Repeating(Flags):
+    """Adds several things up."""
+
+    things: tuple[str, ...] = required("a thing; may be repeated")
+
+
 def config(out, quiet=False, **counting):
     return Config(out=out, counting=Counting(**counting), quiet=quiet)
 
@@ -87,6 +94,12 @@ def test_wrong_flags_are_one_line_that_says_what_to_do(capsys, flags, text):
     code, out, err = ends(run_sum, capsys, *flags)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert text.removeprefix("adds: ") in err
+
+
+def test_a_repeated_flag_that_must_be_given_is_missed():
+    assert command.parse(Repeating, ["--things", "a"], "prog", "example").things == ("a",)
+    with pytest.raises(FlagError, match="--things is missing; give it once or several times"):
+        command.parse(Repeating, [], "prog", "example")
 
 
 def test_a_config_is_flat_outside_and_nested_inside():

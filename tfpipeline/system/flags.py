@@ -81,7 +81,8 @@ class Flags:
     """The base of every part and every config: its values are such as can be, or it is not made.
 
     Raises:
-        FlagError: a number is out of its range, or a text is empty that names something; says which flag.
+        FlagError: a number is out of its range, a text is empty that names something, or a flag that must be given is
+            not; says which flag.
     """
 
     def __post_init__(self) -> None:
@@ -89,6 +90,8 @@ class Flags:
             allowed, value = field.metadata.get(_RANGE), getattr(self, field.name)
             if value == "" and field.default in (dataclasses.MISSING, None):
                 raise FlagError(f"{flag_name(field.name)} is empty; give a value, or leave the flag out")
+            if value == () and field.default is dataclasses.MISSING:
+                raise FlagError(f"{flag_name(field.name)} is missing; give it once or several times")
             for number in value if isinstance(value, tuple) else [value]:
                 if allowed is not None and number is not None and number not in allowed:
                     raise FlagError(f"{flag_name(field.name)} is {number}; it must be {allowed}")
