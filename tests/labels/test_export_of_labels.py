@@ -13,6 +13,7 @@ from labeling.labels import export as label_export
 from labeling.labels.span import Span
 from labeling.labels.spec import LabelSpec
 from labeling.labels.store import LabelStore, create_labels
+from models import export as model_export
 from tests.support.images import store_of
 from tfpipeline.batches import Answers
 from tfpipeline.system.errors import FlagError, UserError
@@ -120,6 +121,11 @@ def test_names_come_from_the_images(tmp_path):
     other = ("--images", "shapes", "--split", "valid", "--limit", COUNT, "--cache", tmp_path / "cache")
     with pytest.raises(UserError, match="belong to other images"):
         export.run(config_of(store, "csv", tmp_path / "other", *other))
+
+
+def test_the_program_writes_the_forms_that_its_flag_offers():
+    assert tuple(label_export.FORMS) == export.LABEL_FORMS
+    assert tuple(model_export.WRITERS) == tuple(model_export.OPENERS) == export.NETWORK_FORMS
 
 
 @pytest.mark.parametrize("form", export.LABEL_FORMS)
