@@ -1,5 +1,8 @@
 """Residual blocks and sandwiches, made of the layers of this package."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -7,10 +10,11 @@ from models.gradients.batch_normalization import statistics_dtype
 from models.gradients.bottleneck_block import bottleneck_block
 from models.gradients.normalized_convolution import Weights
 from models.gradients.residual_block import residual_block
-from models.layers import Activation, BatchNormalization, Convolution, MaxPooling, register
+from models.gradients.windows import output_lengths, pair, windows_on
+from models.layers import Activation, BatchNormalization, Convolution, Layer, MaxPooling, Shape, register
 
 
-class Block(keras.layers.Layer):
+class Block(Layer):
     """y = ReLU(F(x) + S(x)): a branch F of convolutions and a shortcut S, which is x itself or a projection of it
 
     S is a 1x1 convolution with the block's strides where the shape of the outputs is not that of the inputs. Each
@@ -21,17 +25,28 @@ class Block(keras.layers.Layer):
         strides: (S, T), or one int for both.
         batch_norm: whether the block normalizes.
         fused: whether training computes the block as one operation, which keeps fewer activations for the gradient.
-            Else, and without normalization, it is the composition of its layers. Values and gradients are the same.
+            Else, and where a normalization is missing or frozen, it is the composition of its layers. Values and
+            gradients are the same.
         **kwargs: of `keras.layers.Layer`: name, dtype, ...
 
     Raises:
         ValueError: the inputs do not have the channels that the block was built for.
     """
 
-    def __init__(self, filters, strides=1, batch_norm=True, fused=True, **kwargs):
+    operation: Callable[..., tuple[tf.Tensor, Any]]
+    """The block as one operation, of the inputs, the weights of F, those of S or None, the strides and epsilon."""
+
+    def __init__(
+        self,
+        filters: int,
+        strides: int | tuple[int, int] = 1,
+        batch_norm: bool = True,
+        fused: bool = True,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.filters = filters
-        self.strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
+        self.strides = pair(strides, "strides")
         self.batch_norm = batch_norm
         self.fused = fused
         self.convolutions = [
@@ -41,18 +56,19 @@ class Block(keras.layers.Layer):
         self.projection = self._convolution("projection", filters, 1, self.strides)
         self.projection_norm = self._norm("projection_norm")
         self.relu = Activation("relu", dtype=self.dtype_policy, name="relu")
+        self.input_spec = keras.InputSpec(ndim=4)
 
-    def branch_convolutions(self):
+    def branch_convolutions(self) -> tuple[tuple[str, int, int, int | tuple[int, int]], ...]:
         """(name, filters, kernel size, strides) of each convolution of F."""
         raise NotImplementedError
 
-    def _convolution(self, name, filters, size, strides):
+    def _convolution(self, name: str, filters: int, size: int, strides: int | tuple[int, int]) -> Convolution:
         return Convolution(filters, size, strides, use_bias=not self.batch_norm, dtype=self.dtype_policy, name=name)
 
-    def _norm(self, name):
+    def _norm(self, name: str) -> BatchNormalization | None:
         return BatchNormalization(dtype=self.dtype_policy, name=name) if self.batch_norm else None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Makes the weights for inputs of the given shape."""
         shape = tuple(input_shape)
         self.projects = shape[-1] != self.filters or self.strides != (1, 1)
@@ -62,37 +78,51 @@ class Block(keras.layers.Layer):
             shape = self._build_pair(convolution, norm, shape)
 
     @staticmethod
-    def _build_pair(convolution, norm, shape):
+    def _build_pair(convolution: Convolution, norm: BatchNormalization | None, shape: Shape) -> Shape:
         convolution.build(shape)
         shape = (*shape[:-1], convolution.filters)
         if norm is not None:
             norm.build(shape)
         return shape
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """(B, H/S, W/T, F), rounded up."""
-        if training and self.fused and self.batch_norm:
-            return self.fusion(inputs)
+        inputs = self.as_floats(inputs)
+        norms = [norm for _, norm in self._stages() if norm is not None and norm.trainable]
+        if training and self.fused and len(norms) == len(self._stages()):
+            return self.fusion(inputs, norms)
         return self.composition(inputs, training)
 
-    def fusion(self, inputs):
-        """The block in training as one operation; the moving statistics take a step."""
-        convolutions, norms = [*self.convolutions], [*self.norms]
-        if self.projects:
-            convolutions, norms = [*convolutions, self.projection], [*norms, self.projection_norm]
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """(B, H/S, W/T, F), rounded up."""
+        self.convolutions[0].check_built_for(input_shape)
+        return input_shape[0], *output_lengths(windows_on, input_shape, (1, 1), self.strides, "same"), self.filters
+
+    def _stages(self) -> list[tuple[Convolution, BatchNormalization | None]]:
+        """The convolutions of F, then the projection if there is one, each with its normalization."""
+        branch = list(zip(self.convolutions, self.norms, strict=True))
+        return [*branch, (self.projection, self.projection_norm)] if self.projects else branch
+
+    def fusion(self, inputs: tf.Tensor, norms: Sequence[BatchNormalization]) -> tf.Tensor:
+        """The block in training as one operation; the moving statistics take a step.
+
+        Args:
+            inputs: x.
+            norms: the normalizations, all of which are there.
+        """
         dtype = statistics_dtype(inputs)
-        weights = [
+        weights: list[Weights | None] = [
             Weights(convolution.kernel_for(inputs), tf.cast(norm.gamma, dtype), tf.cast(norm.beta, dtype))
-            for convolution, norm in zip(convolutions, norms, strict=True)
+            for (convolution, _), norm in zip(self._stages(), norms, strict=True)
         ]
         if not self.projects:
             weights.append(None)
-        outputs, statistics = self.operation(inputs, *weights, self.strides, self.norms[0].epsilon)
+        outputs, statistics = self.operation(inputs, *weights, self.strides, norms[0].epsilon)
         for norm, (mean, variance) in zip(norms, statistics, strict=True):
             norm.follow(mean, variance)
         return outputs
 
-    def composition(self, inputs, training):
+    def composition(self, inputs: tf.Tensor, training: bool) -> tf.Tensor:
         """The block as the plain composition of its layers."""
         branch = inputs
         for number, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
@@ -103,10 +133,10 @@ class Block(keras.layers.Layer):
         return self.relu(branch + shortcut)
 
     @staticmethod
-    def _normalized(features, norm, training):
+    def _normalized(features: tf.Tensor, norm: BatchNormalization | None, training: bool) -> tf.Tensor:
         return features if norm is None else norm(features, training=training)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             **super().get_config(),
@@ -126,7 +156,7 @@ class ResidualBlock(Block):
 
     operation = staticmethod(residual_block)
 
-    def branch_convolutions(self):
+    def branch_convolutions(self) -> tuple[tuple[str, int, int, int | tuple[int, int]], ...]:
         """(name, filters, kernel size, strides) of each convolution of F."""
         return (
             ("convolution_1", self.filters, 3, self.strides),
@@ -146,7 +176,7 @@ class BottleneckBlock(Block):
 
     operation = staticmethod(bottleneck_block)
 
-    def branch_convolutions(self):
+    def branch_convolutions(self) -> tuple[tuple[str, int, int, int | tuple[int, int]], ...]:
         """(name, filters, kernel size, strides) of each convolution of F."""
         if self.filters % 4:
             raise ValueError(f"the filters of a bottleneck block must be divisible by 4, got {self.filters}")
@@ -157,12 +187,14 @@ class BottleneckBlock(Block):
         )
 
 
-def convolution_relu(filters, kernel_size=3, strides=1, name=None):
+def convolution_relu(filters: int, kernel_size: int = 3, strides: int = 1, name: str | None = None) -> keras.Sequential:
     """The sandwich conv -> ReLU as a `keras.Sequential`."""
     return keras.Sequential([Convolution(filters, kernel_size, strides=strides), Activation("relu")], name=name)
 
 
-def convolution_relu_pool(filters, kernel_size=3, strides=1, pool_size=2, name=None):
+def convolution_relu_pool(
+    filters: int, kernel_size: int = 3, strides: int = 1, pool_size: int = 2, name: str | None = None
+) -> keras.Sequential:
     """The sandwich conv -> ReLU -> max pool as a `keras.Sequential`."""
     layers = [Convolution(filters, kernel_size, strides=strides), Activation("relu"), MaxPooling(pool_size)]
     return keras.Sequential(layers, name=name)

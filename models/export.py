@@ -4,11 +4,11 @@ Each takes float32 images (B, H, W, 3) in 0..255 under the name "images" and ans
 of this package are functions with gradients of their own; only their forward graphs are exported.
 """
 
-import collections.abc
 import dataclasses
 import pathlib
 import tempfile
 import warnings
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -44,7 +44,7 @@ class Check:
         return self.same_top1 == self.images and self.max_difference <= MAX_DIFFERENCE
 
 
-def check(model, answer: collections.abc.Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> Check:
+def check(model: keras.Model, answer: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> Check:
     """Asks Keras and an exported network about the same images, in batches of which the last one is smaller.
 
     Args:
@@ -63,7 +63,7 @@ def check(model, answer: collections.abc.Callable[[np.ndarray], np.ndarray], ima
     return Check(len(images), same, difference)
 
 
-def in_float32(model) -> keras.Model:
+def in_float32(model: keras.Model) -> keras.Model:
     """The same network with all arithmetic in float32, for a model that was trained in mixed precision."""
     if all(layer.compute_dtype in ("float32", "uint8") for layer in model.layers):
         return model
@@ -79,7 +79,7 @@ def in_float32(model) -> keras.Model:
     return copy
 
 
-def write_savedmodel(model, directory: pathlib.Path) -> None:
+def write_savedmodel(model: keras.Model, directory: pathlib.Path) -> None:
     """Writes a SavedModel: callable after `tf.saved_model.load`, and with signature "serving_default".
 
     Args:
@@ -98,20 +98,20 @@ def write_savedmodel(model, directory: pathlib.Path) -> None:
     tf.saved_model.save(module, str(directory), signatures={"serving_default": module.serve})
 
 
-def open_savedmodel(directory: pathlib.Path) -> collections.abc.Callable[[np.ndarray], np.ndarray]:
+def open_savedmodel(directory: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
     """The function images float32 (b, H, W, 3) -> logits (b, K) of a SavedModel."""
     loaded = tf.saved_model.load(str(directory))
     return lambda images: loaded.signatures["serving_default"](images=tf.constant(images))["logits"].numpy()
 
 
-def write_litert(model, path: pathlib.Path) -> None:
+def write_litert(model: keras.Model, path: pathlib.Path) -> None:
     """Writes a LiteRT (TensorFlow Lite) file of any batch size."""
     with tempfile.TemporaryDirectory() as directory:
-        write_savedmodel(model, directory)
+        write_savedmodel(model, pathlib.Path(directory))
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(directory).convert())
 
 
-def open_litert(path: pathlib.Path) -> collections.abc.Callable[[np.ndarray], np.ndarray]:
+def open_litert(path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
     """The function images float32 (b, H, W, 3) -> logits (b, K) of a LiteRT file."""
     with warnings.catch_warnings():
         # TensorFlow announces that its interpreter moves to the package ai_edge_litert; every TensorFlow that the
@@ -130,7 +130,7 @@ def open_litert(path: pathlib.Path) -> collections.abc.Callable[[np.ndarray], np
     return answer
 
 
-def write_onnx(model, path: pathlib.Path) -> None:
+def write_onnx(model: keras.Model, path: pathlib.Path) -> None:
     """Writes an ONNX file of any batch size, through Keras and tf2onnx.
 
     Raises:
@@ -144,7 +144,7 @@ def write_onnx(model, path: pathlib.Path) -> None:
         model.export(path, format="onnx", input_signature=signature, verbose=False)
 
 
-def open_onnx(path: pathlib.Path) -> collections.abc.Callable[[np.ndarray], np.ndarray]:
+def open_onnx(path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
     """The function images float32 (b, H, W, 3) -> logits (b, K) of an ONNX file.
 
     Raises:
@@ -158,7 +158,7 @@ def open_onnx(path: pathlib.Path) -> collections.abc.Callable[[np.ndarray], np.n
     return lambda images: session.run(None, {name: images})[0]
 
 
-def _require_onnx(*packages):
+def _require_onnx(*packages: str) -> None:
     for package in packages:
         try:
             __import__(package)

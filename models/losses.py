@@ -10,7 +10,7 @@ import tensorflow as tf
 from models.gradients.softmax_cross_entropy import class_cross_entropy, sparse_cross_entropy
 
 
-def distillation(logits, batch, temperature=1.0):
+def distillation(logits: tf.Tensor, batch: dict[str, tf.Tensor], temperature: float = 1.0) -> tf.Tensor:
     """T^2 KL(p_T || q_T): how far the student is from the teacher's answer (Hinton et al. 2015)
 
     p_T is proportional to p^(1/T), the teacher's answer at temperature 1, and q_T = softmax(z / T). T^2 keeps the
@@ -37,7 +37,9 @@ def distillation(logits, batch, temperature=1.0):
     return temperature**2 * (cross_entropy + negative_entropy)
 
 
-def tempered_answer(log_probs, log_tail, classes, temperature=1.0):
+def tempered_answer(
+    log_probs: tf.Tensor, log_tail: tf.Tensor, classes: int, temperature: float = 1.0
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The teacher's answer at temperature T, normalized: (log p of the top k (B, k), log p of each other class (B,))
 
     The tail's mass is spread evenly over the K - k other classes, each of which is then tempered like the top k:
@@ -66,7 +68,7 @@ def tempered_answer(log_probs, log_tail, classes, temperature=1.0):
     return tempered - log_sum[:, tf.newaxis], tempered_rest - log_sum
 
 
-def hard_labels(logits, batch, label_smoothing=0.0):
+def hard_labels(logits: tf.Tensor, batch: dict[str, tf.Tensor], label_smoothing: float = 0.0) -> tf.Tensor:
     """The cross-entropy against the truth; 0, with no gradient, where it is unknown
 
     Args:
@@ -82,7 +84,7 @@ def hard_labels(logits, batch, label_smoothing=0.0):
     return tf.where(known, loss, tf.zeros_like(loss))
 
 
-def teacher_class(logits, batch, label_smoothing=0.0):
+def teacher_class(logits: tf.Tensor, batch: dict[str, tf.Tensor], label_smoothing: float = 0.0) -> tf.Tensor:
     """The cross-entropy against the teacher's most probable class alone, as if it were the truth
 
     Args:

@@ -7,11 +7,16 @@ last layer, which no ReLU follows, from variance 1 / fan-in.
 
 import inspect
 import typing
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any
 
 import keras
+import tensorflow as tf
 
 from models.blocks import BottleneckBlock, ResidualBlock
+from models.gradients.windows import TooSmall
 from models.layers import (
+    FUNCTIONS,
     Activation,
     BatchNormalization,
     Convolution,
@@ -20,22 +25,55 @@ from models.layers import (
     Linear,
     MaxPooling,
     Patchify,
+    Shape,
 )
 from tfpipeline.system import FlagError
 
 # Natural images have a mean of about 120 and a standard deviation of about 64: the first layer sees about N(0, 1).
 PIXEL_MEAN, PIXEL_DEVIATION = 120.0, 64.0
 
-NETWORKS: dict[str, typing.Callable] = {}
+NETWORKS: dict[str, Callable] = {}
 
 
-def network(function):
-    """Registers a function (images, classes, **options) -> logits under its name."""
+class Must(typing.NamedTuple):
+    """What the value of an option must be, in words, and whether a value of its type is that."""
+
+    be: str
+    allow: Callable[[Any], bool]
+
+
+# More than any network needs, and few enough to say no before the memory is full.
+_MOST, _MOST_LAYERS = 65536, 1000
+
+
+def _all_count(values: Sequence[int]) -> bool:
+    return len(values) <= _MOST_LAYERS and all(1 <= value <= _MOST for value in values)
+
+
+Count = Annotated[int, Must(f"a whole number in 1..{_MOST}", lambda value: 1 <= value <= _MOST)]
+CountOrZero = Annotated[int, Must(f"a whole number in 0..{_MOST}", lambda value: 0 <= value <= _MOST)]
+Layers = Annotated[int, Must(f"a whole number in 1..{_MOST_LAYERS}", lambda value: 1 <= value <= _MOST_LAYERS)]
+Widths = Annotated[
+    tuple[int, ...],
+    Must(f"one or more whole numbers in 1..{_MOST}", lambda values: len(values) > 0 and _all_count(values)),
+]
+WidthsOrNone = Annotated[tuple[int, ...], Must(f"whole numbers in 1..{_MOST}, or nothing", _all_count)]
+Rate = Annotated[float, Must("a number from 0 on and below 1", lambda value: 0 <= value < 1)]
+Switch = Annotated[bool, Must("true or false", lambda value: True)]
+ActivationName = Annotated[str, Must(f"one of {', '.join(FUNCTIONS)}", FUNCTIONS.__contains__)]
+GlobalPoolingMode = Annotated[str, Must("mean or max", ("mean", "max").__contains__)]
+
+
+def network(function: Callable) -> Callable:
+    """Registers a function (images, classes, **options) -> logits under its name.
+
+    Its parameters are the options of the network, however many these are. Each is annotated with what it must be.
+    """
     NETWORKS[function.__name__] = function
     return function
 
 
-def build(name: str, image_shape, classes: int, **options) -> keras.Model:
+def build(name: str, image_shape: Sequence[int | None], classes: int, **options: Any) -> keras.Model:
     """A freshly initialized network; seed it with `keras.utils.set_random_seed` before.
 
     Args:
@@ -45,24 +83,59 @@ def build(name: str, image_shape, classes: int, **options) -> keras.Model:
         **options: the keyword arguments of the network's function.
 
     Raises:
-        FlagError: no such network or option, or the network does not fit the images.
+        FlagError: no such network or option, a value that an option cannot have, images that do not fit the network,
+            or weights that do not fit into memory.
     """
     function = NETWORKS.get(name)
     if function is None:
         raise FlagError(f"--network {name}: there is no such network; choose one of {', '.join(NETWORKS)}")
     allowed = options_of(name)
-    for option in options:
+    for option, value in options.items():
         if option not in allowed:
             raise FlagError(f"--network-options {option}: {name} has {', '.join(allowed) or 'no options'}")
-    images = keras.Input(image_shape, name="images")
-    x = keras.layers.Rescaling(1 / PIXEL_DEVIATION, -PIXEL_MEAN / PIXEL_DEVIATION, name="standardize")(images)
+        _check_option(option, allowed[option].annotation, value)
+    shape, given = tuple(image_shape), f" with {options}" if options else ""
     try:
-        logits = function(x, classes, **options)
+        return _build(name, shape, classes, options)
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise FlagError(f"--network {name}{given} does not fit into memory: make it smaller") from error
+    except TooSmall as error:
+        least = _least_length(name, shape, classes, options)
+        raise FlagError(
+            f"--network {name}{given} takes images of at least {least}x{least}, got {shape[0]}x{shape[1]}: "
+            "enlarge them, or pool less"
+        ) from error
     except ValueError as error:
         reason = str(error).strip().splitlines()[0]
-        raise FlagError(f"--network {name} does not fit images of {image_shape} with {options}: {reason}") from error
+        raise FlagError(f"--network {name} does not fit images of {shape}{given}: {reason}") from error
+
+
+def _build(name: str, image_shape: Shape, classes: int, options: dict[str, Any]) -> keras.Model:
+    images = keras.Input(image_shape, name="images")
+    x = keras.layers.Rescaling(1 / PIXEL_DEVIATION, -PIXEL_MEAN / PIXEL_DEVIATION, name="standardize")(images)
+    logits = NETWORKS[name](x, classes, **options)
     logits = keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
     return keras.Model(images, logits, name=name)
+
+
+def _least_length(name: str, image_shape: Shape, classes: int, options: dict[str, Any]) -> int:
+    """The least height and width at which the network can be built; that of `image_shape` is too small."""
+
+    def fits(length):
+        try:
+            _build(name, (length, length, image_shape[2]), classes, options)
+        except TooSmall:
+            return False
+        return True
+
+    too_small = min(length for length in image_shape[:2] if length is not None)
+    enough = 2 * too_small
+    while not fits(enough):
+        too_small, enough = enough, 2 * enough
+    while enough - too_small > 1:
+        middle = (too_small + enough) // 2
+        too_small, enough = (too_small, middle) if fits(middle) else (middle, enough)
+    return enough
 
 
 def options_of(name: str) -> dict[str, inspect.Parameter]:
@@ -70,7 +143,7 @@ def options_of(name: str) -> dict[str, inspect.Parameter]:
     return dict(list(inspect.signature(NETWORKS[name]).parameters.items())[2:])
 
 
-def parse_options(name: str, pairs) -> dict:
+def parse_options(name: str, pairs: Iterable[str]) -> dict[str, Any]:
     """Options from texts such as `filters_per_layer=64,128` by the types of the network's parameters.
 
     Args:
@@ -80,7 +153,7 @@ def parse_options(name: str, pairs) -> dict:
     Raises:
         FlagError: a text is not `key=value`, or a value is not of the option's type.
     """
-    options = {}
+    options: dict[str, Any] = {}
     known = options_of(name) if name in NETWORKS else {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -89,14 +162,15 @@ def parse_options(name: str, pairs) -> dict:
         if key not in known:
             options[key] = text  # `build` refuses it by name.
             continue
+        kind, _ = typing.get_args(known[key].annotation)
         try:
-            options[key] = _parse_value(known[key].annotation, text)
+            options[key] = _parse_value(kind, text)
         except ValueError as error:
             raise FlagError(f"--network-options {pair}: {error}") from error
     return options
 
 
-def _parse_value(kind, text):
+def _parse_value(kind: Any, text: str) -> Any:
     if typing.get_origin(kind) is tuple:
         return tuple(typing.get_args(kind)[0](part) for part in text.split(",") if part)
     if kind is bool:
@@ -106,36 +180,70 @@ def _parse_value(kind, text):
     return kind(text)
 
 
+def _check_option(name: str, annotation: Any, value: Any) -> None:
+    """Raises FlagError unless the value is of the annotated type and what it must be."""
+    kind, must = typing.get_args(annotation)
+    is_list = typing.get_origin(kind) is tuple
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    single = typing.get_args(kind)[0] if is_list else kind
+    right = is_list == isinstance(value, list | tuple) and all(_is_of(single, one) for one in values)
+    if not right or not must.allow(value):
+        text = ",".join(map(str, values))
+        raise FlagError(f"--network-options {name}={text}: {name} must be {must.be}")
+
+
+def _is_of(kind: type, value: Any) -> bool:
+    """Whether the value is of the type; an int is a float as well, and True is no number."""
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    return isinstance(value, int | float if kind is float else kind)
+
+
 def parameter_count(model: keras.Model) -> int:
     """The number of trainable parameters."""
     return sum(int(variable.numpy().size) for variable in model.trainable_variables)
 
 
-def closest_width(target: int, build_at, low: int, high: int) -> int:
-    """The width in [low, high] at which a network's parameter count is closest to `target`.
+def closest_width(target: int, build_at: Callable[[int], keras.Model], low: int, high: int) -> int:
+    """The width in [low, high] at which a network's parameter count is closest to `target`; the smaller of two.
 
     Args:
         target: the number of parameters to meet.
         build_at: width -> keras.Model, whose parameter count grows with the width.
         low: the smallest width.
         high: the largest width.
+
+    Raises:
+        ValueError: there is no width in [low, high].
     """
-    while low < high:
-        middle = (low + high) // 2
+    if low > high:
+        raise ValueError(f"there is no width from {low} to {high}")
+    # The first width that is wide enough, or the largest there is, and the one before it.
+    first, last = low, high
+    while first < last:
+        middle = (first + last) // 2
         if parameter_count(build_at(middle)) < target:
-            low = middle + 1
+            first = middle + 1
         else:
-            high = middle
-    candidates = [width for width in (low - 1, low) if width >= 1]
+            last = middle
+    candidates = [width for width in (first - 1, first) if width >= low]
     return min(candidates, key=lambda width: abs(parameter_count(build_at(width)) - target))
 
 
-def _head(x, classes):
+def _head(x: keras.KerasTensor, classes: int) -> keras.KerasTensor:
     return Linear(classes, kernel_initializer="lecun_normal", name="head")(x)
 
 
-def _fully_connected(x, hidden_dims, classes, activation="relu", dropout=0.0):
+def _fully_connected(
+    x: keras.KerasTensor,
+    hidden_dims: Sequence[int],
+    classes: int,
+    activation: str = "relu",
+    dropout: float = 0.0,
+) -> keras.KerasTensor:
     """(fc -> activation [-> dropout]) * M -> fc."""
+    if None in x.shape[1:]:
+        raise ValueError("it flattens them, so all must have one known height and width; fast_resnet takes any size")
     x = keras.layers.Flatten()(x)
     for units in hidden_dims:
         x = Activation(activation)(Linear(units)(x))
@@ -144,43 +252,63 @@ def _fully_connected(x, hidden_dims, classes, activation="relu", dropout=0.0):
     return _head(x, classes)
 
 
-def _convolution_normalization_activation(x, filters, kernel_size=3, strides=1, activation="relu"):
-    x = Convolution(filters, kernel_size, strides=strides, use_bias=False)(x)
-    return Activation(activation)(BatchNormalization()(x))
+def _convolution(
+    x: keras.KerasTensor, filters: int, strides: int = 1, batch_norm: bool = True, activation: str = "relu"
+) -> keras.KerasTensor:
+    """3x3 conv [-> normalization] -> activation."""
+    x = Convolution(filters, 3, strides=strides, use_bias=not batch_norm)(x)
+    if batch_norm:
+        x = BatchNormalization()(x)
+    return Activation(activation)(x)
+
+
+def _is_large(x: keras.KerasTensor) -> bool:
+    """Whether the images are known to be above 32 pixels high."""
+    return x.shape[1] is not None and x.shape[1] > 32
 
 
 @network
-def mlp(x, classes, hidden_dims: tuple[int, ...] = (512,), activation: str = "relu", dropout: float = 0.0):
+def mlp(
+    x: keras.KerasTensor,
+    classes: int,
+    hidden_dims: WidthsOrNone = (512,),
+    activation: ActivationName = "relu",
+    dropout: Rate = 0.0,
+) -> keras.KerasTensor:
     """A multilayer perceptron over the flattened pixels: (fc -> activation) * M -> fc."""
     return _fully_connected(x, hidden_dims, classes, activation, dropout)
 
 
 @network
-def patchify_net(x, classes, patch_size: int = 4, filters: int = 40, hidden: int = 300):
+def patchify_net(
+    x: keras.KerasTensor, classes: int, patch_size: Count = 4, filters: Count = 40, hidden: Count = 300
+) -> keras.KerasTensor:
     """Patchify (f, filters) -> ReLU -> fc (hidden) -> ReLU -> fc: the network of KTH's DD2424."""
+    if any(length is not None and length % patch_size for length in x.shape[1:3]):
+        raise ValueError(f"height and width must be multiples of patch_size={patch_size}")
     x = Activation("relu")(Patchify(filters, patch_size, input_gradient=False)(x))
     return _fully_connected(x, (hidden,), classes)
 
 
 @network
 def conv_classifier(
-    x,
-    classes,
-    filters_per_layer: tuple[int, ...] = (32, 64),
-    layers_per_block: int = 2,
-    pool_every: int = 2,
-    hidden_dims: tuple[int, ...] = (128,),
-    batch_norm: bool = False,
-    dropout: float = 0.0,
-    activation: str = "relu",
-):
-    """[(conv -> act)*P -> pool]*(N/P) -> (fc -> act)*M -> fc, with N = layers_per_block * len(filters_per_layer)."""
+    x: keras.KerasTensor,
+    classes: int,
+    filters_per_layer: Widths = (32, 64),
+    layers_per_block: Layers = 2,
+    pool_every: Count = 2,
+    hidden_dims: WidthsOrNone = (128,),
+    batch_norm: Switch = False,
+    dropout: Rate = 0.0,
+    activation: ActivationName = "relu",
+) -> keras.KerasTensor:
+    """[(conv -> act)*P -> pool]*(N/P) -> (fc -> act)*M -> fc, with N = layers_per_block * len(filters_per_layer).
+
+    The parameters after the second are its options, one each.
+    """
     widths = [filters for filters in filters_per_layer for _ in range(layers_per_block)]
     for number, filters in enumerate(widths, 1):
-        x = Convolution(filters, 3, use_bias=not batch_norm)(x)
-        if batch_norm:
-            x = BatchNormalization()(x)
-        x = Activation(activation)(x)
+        x = _convolution(x, filters, batch_norm=batch_norm, activation=activation)
         if number % pool_every == 0:
             x = MaxPooling(2)(x)
     return _fully_connected(x, hidden_dims, classes, activation, dropout)
@@ -188,22 +316,26 @@ def conv_classifier(
 
 @network
 def resnet_classifier(
-    x,
-    classes,
-    filters_per_layer: tuple[int, ...] = (64, 128, 256),
-    layers_per_block: int = 2,
-    pool_every: int = 2,
-    hidden_dims: tuple[int, ...] = (),
-    batch_norm: bool = True,
-    dropout: float = 0.0,
-    bottleneck: bool = False,
-):
+    x: keras.KerasTensor,
+    classes: int,
+    filters_per_layer: Widths = (64, 128, 256),
+    layers_per_block: Layers = 2,
+    pool_every: Count = 2,
+    hidden_dims: WidthsOrNone = (),
+    batch_norm: Switch = True,
+    dropout: Rate = 0.0,
+    bottleneck: Switch = False,
+) -> keras.KerasTensor:
     """The interface of `conv_classifier`, with a residual block in the place of each convolution.
 
-    Without batch normalization the blocks are the plain sandwich x + conv(ReLU(conv(x))).
+    Without batch normalization there is none at all, and the blocks are the plain sandwich x + conv(ReLU(conv(x))).
+    The parameters after the second are its options, one each.
     """
+    if bottleneck and any(filters % 4 for filters in filters_per_layer):
+        text = ",".join(map(str, filters_per_layer))
+        raise FlagError(f"--network-options filters_per_layer={text}: with bottleneck=true each must be divisible by 4")
     block = BottleneckBlock if bottleneck else ResidualBlock
-    x = _convolution_normalization_activation(x, filters_per_layer[0])
+    x = _convolution(x, filters_per_layer[0], batch_norm=batch_norm)
     widths = [filters for filters in filters_per_layer for _ in range(layers_per_block)]
     for number, filters in enumerate(widths, 1):
         x = block(filters, batch_norm=batch_norm)(x)
@@ -214,28 +346,34 @@ def resnet_classifier(
 
 @network
 def sequential_cnn(
-    x, classes, levels: tuple[int, ...] = (), flat_levels: tuple[int, ...] = (), layers_per_level: int = 3
-):
+    x: keras.KerasTensor,
+    classes: int,
+    levels: WidthsOrNone = (),
+    flat_levels: WidthsOrNone = (),
+    layers_per_level: Layers = 3,
+) -> keras.KerasTensor:
     """Levels of three 3x3 conv-BN-ReLU with a 3x3/2 max pool between them, global mean, fc (UT Dallas).
 
     Args:
-        x: standardized images.
+        x: standardized images; H and W may be unknown.
         classes: K.
-        levels: filters of each level; 32, 64, 128 by default, and 256 too for images above 32 pixels.
+        levels: filters of each level; 32, 64, 128 by default, and 256 too for images known to be above 32 pixels.
         flat_levels: filters of further levels that no pooling precedes, such as 512, 1024.
         layers_per_level: convolutions in a level.
     """
-    levels = levels or ((32, 64, 128) if x.shape[1] <= 32 else (32, 64, 128, 256))
+    levels = levels or ((32, 64, 128, 256) if _is_large(x) else (32, 64, 128))
     for level, filters in enumerate((*levels, *flat_levels)):
         if 0 < level < len(levels):
             x = MaxPooling(3, strides=2, padding="same")(x)
         for _ in range(layers_per_level):
-            x = _convolution_normalization_activation(x, filters)
+            x = _convolution(x, filters)
     return _head(GlobalPooling("mean")(x), classes)
 
 
 @network
-def global_pool_cnn(x, classes, filters_per_layer: tuple[int, ...] = (32, 64, 128), mode: str = "mean"):
+def global_pool_cnn(
+    x: keras.KerasTensor, classes: int, filters_per_layer: Widths = (32, 64, 128), mode: GlobalPoolingMode = "mean"
+) -> keras.KerasTensor:
     """Strided conv-BN-ReLU levels and one global pooling: takes images of any size.
 
     Args:
@@ -245,13 +383,15 @@ def global_pool_cnn(x, classes, filters_per_layer: tuple[int, ...] = (32, 64, 12
         mode: `mean` or `max`, the global pooling.
     """
     for level, filters in enumerate(filters_per_layer):
-        x = _convolution_normalization_activation(x, filters, strides=2 if level else 1)
-        x = _convolution_normalization_activation(x, filters)
+        x = _convolution(x, filters, strides=2 if level else 1)
+        x = _convolution(x, filters)
     return _head(GlobalPooling(mode)(x), classes)
 
 
 @network
-def fast_resnet(x, classes, width: int = 16, stem_strides: int = 0):
+def fast_resnet(
+    x: keras.KerasTensor, classes: int, width: Count = 16, stem_strides: CountOrZero = 0
+) -> keras.KerasTensor:
     """Our best network for the time it takes: a short residual network that halves the image early.
 
     After Page's and Coleman et al.'s DAWNBench networks: a stem, then three levels of conv-pool-BN-ReLU, the first and
@@ -259,12 +399,12 @@ def fast_resnet(x, classes, width: int = 16, stem_strides: int = 0):
     of the numbers to normalize.
 
     Args:
-        x: standardized images.
+        x: standardized images; H and W may be unknown.
         classes: K.
         width: filters of the stem; the levels have 2, 4 and 8 times as many.
-        stem_strides: stride of the stem; 0 chooses 1 up to 32 pixels and 2 above.
+        stem_strides: stride of the stem; 0 chooses 2 for images known to be above 32 pixels, else 1.
     """
-    x = _convolution_normalization_activation(x, width, strides=stem_strides or (1 if x.shape[1] <= 32 else 2))
+    x = _convolution(x, width, strides=stem_strides or (2 if _is_large(x) else 1))
     for factor in (2, 4, 8):
         x = MaxPooling(2)(Convolution(width * factor, 3, use_bias=False)(x))
         x = Activation("relu")(BatchNormalization()(x))

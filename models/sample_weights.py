@@ -25,11 +25,10 @@ def sample_weights(
     Raises:
         ValueError: no sample has p >= P.
     """
-    counted = np.ones(len(classes), bool) if probability is None else probability >= threshold
+    sure = np.ones(len(classes)) if probability is None else probability
+    counted = sure >= threshold
     if not counted.any():
-        raise ValueError(
-            f"no sample has a probability of {threshold:g} or more, the highest is {probability.max():.4g}"
-        )
+        raise ValueError(f"no sample has a probability of {threshold:g} or more, the highest is {sure.max():.4g}")
     of_class = np.bincount(classes[counted]).astype(np.float64)
     weights = np.zeros(len(classes))
     weights[counted] = of_class[classes[counted]] ** -balance

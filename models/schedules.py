@@ -1,6 +1,7 @@
 """Learning rates as functions of the step, and the weight penalty that goes with them."""
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,7 +14,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
     arguments: tuple[str, ...] = ()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {name: getattr(self, name) for name in self.arguments}
 
@@ -41,12 +42,12 @@ class Cyclical(Schedule):
 
     arguments = ("eta_min", "eta_max", "n_s", "growth", "decay")
 
-    def __init__(self, eta_min, eta_max, n_s, growth=1, decay=1.0):
+    def __init__(self, eta_min: float, eta_max: float, n_s: int, growth: int = 1, decay: float = 1.0):
         _check_rates(eta_min, eta_max)
         _check_cycles("n_s", n_s, growth, decay)
         self.eta_min, self.eta_max, self.n_s, self.growth, self.decay = eta_min, eta_max, n_s, growth, decay
 
-    def __call__(self, step):
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
         """eta at a step, float32."""
         cycle, done = _cycle(step, 2 * self.n_s, self.growth)
         half = self.n_s * float(self.growth) ** cycle
@@ -75,13 +76,13 @@ class CosineWithRestarts(Schedule):
 
     arguments = ("eta_max", "first_steps", "eta_min", "growth", "decay")
 
-    def __init__(self, eta_max, first_steps, eta_min=0.0, growth=2, decay=1.0):
+    def __init__(self, eta_max: float, first_steps: int, eta_min: float = 0.0, growth: int = 2, decay: float = 1.0):
         _check_rates(eta_min, eta_max)
         _check_cycles("first_steps", first_steps, growth, decay)
         self.eta_max, self.first_steps, self.eta_min = eta_max, first_steps, eta_min
         self.growth, self.decay = growth, decay
 
-    def __call__(self, step):
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
         """eta at a step, float32."""
         cycle, done = _cycle(step, self.first_steps, self.growth)
         length = self.first_steps * float(self.growth) ** cycle
@@ -109,7 +110,7 @@ class WarmupCosine(Schedule):
 
     arguments = ("eta_max", "total_steps", "warmup_steps", "eta_min")
 
-    def __init__(self, eta_max, total_steps, warmup_steps=0, eta_min=0.0):
+    def __init__(self, eta_max: float, total_steps: int, warmup_steps: int = 0, eta_min: float = 0.0):
         _check_rates(eta_min, eta_max)
         if not 0 <= warmup_steps < total_steps:
             raise ValueError(
@@ -117,7 +118,7 @@ class WarmupCosine(Schedule):
             )
         self.eta_max, self.total_steps, self.warmup_steps, self.eta_min = eta_max, total_steps, warmup_steps, eta_min
 
-    def __call__(self, step):
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
         """eta at a step, float32."""
         step = tf.cast(step, tf.float32)
         part = tf.clip_by_value((step - self.warmup_steps) / (self.total_steps - self.warmup_steps), 0.0, 1.0)
@@ -143,13 +144,13 @@ class Triangular(Schedule):
 
     arguments = ("eta_max", "total_steps", "peak_step", "eta_start", "eta_end")
 
-    def __init__(self, eta_max, total_steps, peak_step, eta_start=0.0, eta_end=0.0):
+    def __init__(self, eta_max: float, total_steps: int, peak_step: int, eta_start: float = 0.0, eta_end: float = 0.0):
         if not 0 < peak_step < total_steps:
             raise ValueError(f"the steps must be 0 < peak_step < total_steps, got {peak_step!r} and {total_steps!r}")
         self.eta_max, self.total_steps, self.peak_step = eta_max, total_steps, peak_step
         self.eta_start, self.eta_end = eta_start, eta_end
 
-    def __call__(self, step):
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
         """eta at a step, float32."""
         step = tf.cast(step, tf.float32)
         rising = self.eta_start + (self.eta_max - self.eta_start) * step / self.peak_step
@@ -157,10 +158,11 @@ class Triangular(Schedule):
         return tf.where(step < self.peak_step, rising, self.eta_max + (self.eta_end - self.eta_max) * part)
 
 
-def l2_penalty(model, strength):
+def l2_penalty(model: keras.Model | keras.layers.Layer, strength: float) -> tf.Tensor:
     """lambda/2 sum |w|^2 over the model's kernels, so that lambda w is what it adds to the gradient of each
 
-    Biases, and gamma and beta of the normalizations, are left out: they have no scale that could grow without end.
+    Biases, and gamma and beta of the normalizations, are left out: they have no scale that could grow without end. So
+    are frozen kernels.
     (`keras.regularizers.L2(l2)` adds l2 |w|^2, twice as much for the same number.)
 
     Args:
@@ -171,15 +173,17 @@ def l2_penalty(model, strength):
         A float32 scalar.
     """
     kernels = [variable for variable in model.trainable_variables if variable.name == "kernel"]
+    if not kernels:
+        return tf.zeros(())
     return strength * tf.add_n([tf.nn.l2_loss(tf.cast(kernel, tf.float32)) for kernel in kernels])
 
 
-def _check_rates(eta_min, eta_max):
+def _check_rates(eta_min: float, eta_max: float) -> None:
     if not 0 <= eta_min <= eta_max:
         raise ValueError(f"the rates must be 0 <= eta_min <= eta_max, got {eta_min!r} and {eta_max!r}")
 
 
-def _check_cycles(name, steps, growth, decay):
+def _check_cycles(name: str, steps: int, growth: int, decay: float) -> None:
     if steps < 1:
         raise ValueError(f"{name} must be at least 1, got {steps!r}")
     if growth < 1 or growth != int(growth):
@@ -188,7 +192,7 @@ def _check_cycles(name, steps, growth, decay):
         raise ValueError(f"decay must be in (0, 1], got {decay!r}")
 
 
-def _cycle(step, length, growth):
+def _cycle(step: int | tf.Tensor, length: int, growth: int) -> tuple[tf.Tensor, tf.Tensor]:
     """(c, tau): the number of the cycle, and the steps done in it, float32; cycle c has length growth^c steps.
 
     The first steps of the cycles are length (growth^c - 1) / (growth - 1): integers, compared as such, so that no

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 @tf.custom_gradient
-def relu(x):
+def relu(x: tf.Tensor) -> tf.Tensor:
     """y = max(x, 0)
 
     Args:
@@ -20,12 +20,12 @@ def relu(x):
     return y, lambda g: relu_gradient(g, y)
 
 
-def relu_gradient(g, y):
+def relu_gradient(g: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """g where y > 0, else 0; y may be the output of the ReLU or its input."""
     return tf.raw_ops.ReluGrad(gradients=g, features=y)
 
 
-def leaky_relu(x, slope=0.01):
+def leaky_relu(x: tf.Tensor, slope: float = 0.01) -> tf.Tensor:
     """y = x where x > 0, else slope x
 
     Args:
@@ -44,7 +44,7 @@ def leaky_relu(x, slope=0.01):
 
 
 @tf.custom_gradient
-def sigmoid(x):
+def sigmoid(x: tf.Tensor) -> tf.Tensor:
     """y = 1 / (1 + exp(-x))
 
     With e = exp(-|x|), which never overflows: y = 1 / (1 + e) for x >= 0, and e / (1 + e) else, which keeps the tiny
@@ -62,7 +62,7 @@ def sigmoid(x):
 
 
 @tf.custom_gradient
-def tanh(x):
+def tanh(x: tf.Tensor) -> tf.Tensor:
     """y = (exp(x) - exp(-x)) / (exp(x) + exp(-x))
 
     Args:
@@ -82,7 +82,7 @@ def tanh(x):
 
 
 @tf.custom_gradient
-def silu(x):
+def silu(x: tf.Tensor) -> tf.Tensor:
     """y = x s with s = sigmoid(x), also called swish (Elfwing et al. 2018)
 
     Args:
@@ -100,7 +100,7 @@ def silu(x):
 
 
 @tf.custom_gradient
-def gelu(x):
+def gelu(x: tf.Tensor) -> tf.Tensor:
     """y = x P(x) with P(x) = (1 + erf(x / sqrt 2)) / 2, the normal distribution (Hendrycks and Gimpel 2016)
 
     P(x) = erfc(-x / sqrt 2) / 2 is the same and keeps the tiny values of a large negative x.

@@ -5,13 +5,17 @@ import tensorflow as tf
 # These types have a kernel that takes statistics and gradients in one sweep, in float32 inside.
 KERNEL_DTYPES = (tf.float32, tf.bfloat16, tf.float16)
 
+Residuals = tuple[tf.Tensor, ...]
 
-def statistics_dtype(inputs):
+
+def statistics_dtype(inputs: tf.Tensor) -> tf.DType:
     """The type of gamma, beta and the statistics: float64 for float64 inputs, else float32."""
     return tf.float64 if inputs.dtype == tf.float64 else tf.float32
 
 
-def batch_normalization(inputs, gamma, beta, epsilon):
+def batch_normalization(
+    inputs: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """y = gamma x̂ + beta with x̂ = (x - mu) / sqrt(v + epsilon): what training computes (Ioffe and Szegedy 2015)
 
     The mean mu and the biased variance v of each channel are taken over the n entries that the other axes span.
@@ -47,7 +51,9 @@ def batch_normalization(inputs, gamma, beta, epsilon):
     return normalize(inputs, gamma, beta)
 
 
-def fixed_normalization(inputs, gamma, beta, mean, variance, epsilon):
+def fixed_normalization(
+    inputs: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, epsilon: float
+) -> tf.Tensor:
     """y = gamma (x - mu) / sqrt(v + epsilon) + beta with given mu and v: what inference computes
 
     Args:
@@ -85,7 +91,7 @@ def fixed_normalization(inputs, gamma, beta, mean, variance, epsilon):
     return normalize(inputs, gamma, beta, mean, variance)
 
 
-def normalize_by_batch(x, gamma, beta, epsilon):
+def normalize_by_batch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tuple[tf.Tensor, Residuals]:
     """The forward pass of training.
 
     Returns:
@@ -103,16 +109,19 @@ def normalize_by_batch(x, gamma, beta, epsilon):
     return _in_shape_of(y, x), tuple(residuals)
 
 
-def batch_statistics(x, residuals):
+def batch_statistics(x: tf.Tensor, residuals: Residuals) -> tuple[tf.Tensor, tf.Tensor]:
     """(mu, v), the mean and the biased variance that `normalize_by_batch` took."""
     if x.dtype not in KERNEL_DTYPES:
-        return residuals
+        mean, variance = residuals
+        return mean, variance
     # The kernel gives the unbiased variance, over n - 1 (but over 1 where n = 1).
     n = _entries(x)
     return residuals[0], residuals[1] * (tf.maximum(n - 1, 1) / n)
 
 
-def normalize_by_statistics(x, gamma, beta, mean, variance, epsilon):
+def normalize_by_statistics(
+    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, epsilon: float
+) -> tf.Tensor:
     """y = gamma (x - mu) / sqrt(v + epsilon) + beta, in one sweep."""
     if x.dtype not in KERNEL_DTYPES:
         return (x - mean) * (gamma * tf.math.rsqrt(variance + epsilon)) + beta
@@ -122,7 +131,9 @@ def normalize_by_statistics(x, gamma, beta, mean, variance, epsilon):
     return _in_shape_of(y, x)
 
 
-def batch_gradient(g, x, gamma, residuals, epsilon):
+def batch_gradient(
+    g: tf.Tensor, x: tf.Tensor, gamma: tf.Tensor, residuals: Residuals, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """(dL/dx, dL/dgamma, dL/dbeta) of `batch_normalization`, in the compact form.
 
     Args:
@@ -165,14 +176,14 @@ def batch_gradient(g, x, gamma, residuals, epsilon):
     return g * (gamma * r) - x * slope + (slope * mean - gamma * r * dbeta / n), dgamma, dbeta
 
 
-def channel_sum(x):
+def channel_sum(x: tf.Tensor) -> tf.Tensor:
     """The sum over all axes but the last: (C,), float64 for float64 and float32 else."""
     # A product with a row of ones: TensorFlow's reduction over the outer axes takes more than twice as long.
     rows = tf.reshape(tf.cast(x, statistics_dtype(x)), (-1, x.shape[-1]))
     return tf.linalg.matvec(rows, tf.ones(tf.shape(rows)[:1], rows.dtype), transpose_a=True)
 
 
-def check_channels(inputs, gamma, beta):
+def check_channels(inputs: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> None:
     """Raises ValueError unless `gamma` and `beta` have one entry per channel of `inputs`."""
     for name, vector in (("gamma", gamma), ("beta", beta)):
         if vector.shape[0] != inputs.shape[-1]:

@@ -1,15 +1,23 @@
 """The convolution, in whichever way is the fastest: see benchmarks/convolution.py for the figures behind the choice."""
 
+from types import ModuleType
+
 import tensorflow as tf
 
 from models.gradients.convolution_by import primitives, shifted_products, unfold
 from models.gradients.patchify import patchify
-from models.gradients.windows import check_channels, dimensions, pair, windows_on
+from models.gradients.windows import Padding, Windows, check_channels, dimensions, pair, windows_on
 
-METHODS = {"primitives": primitives, "unfold": unfold, "shifted": shifted_products}
+METHODS: dict[str, ModuleType] = {"primitives": primitives, "unfold": unfold, "shifted": shifted_products}
 
 
-def convolution(images, kernel, strides=1, padding="same", method="auto"):
+def convolution(
+    images: tf.Tensor,
+    kernel: tf.Tensor,
+    strides: int | tuple[int, int] = 1,
+    padding: Padding = "same",
+    method: str = "auto",
+) -> tf.Tensor:
     """y[b,h,w,f] = sum_pqc x[b,hS+p-top,wT+q-left,c] K[p,q,c,f], x being 0 outside of the images
 
     Args:
@@ -29,7 +37,7 @@ def convolution(images, kernel, strides=1, padding="same", method="auto"):
         ValueError: the images have not C channels, no window fits into the padded images, or there is no such method.
     """
     strides = pair(strides, "strides")
-    check_channels(images, kernel)
+    check_channels(images.shape, kernel.shape)
     windows = windows_on(dimensions(images), kernel.shape[:2], strides, padding)
     if method == "auto":
         if _tiles(windows):
@@ -39,6 +47,8 @@ def convolution(images, kernel, strides=1, padding="same", method="auto"):
         forward = by_images = by_kernel = METHODS[method]
     else:
         raise ValueError(f'method must be "auto" or one of {", ".join(METHODS)}, got {method!r}')
+    if padding != "same":
+        images = windows.fit(images)
     padding = _name(windows, padding)
 
     @tf.custom_gradient
@@ -56,7 +66,7 @@ def convolution(images, kernel, strides=1, padding="same", method="auto"):
     return product(images, kernel)
 
 
-def _tiles(windows):
+def _tiles(windows: Windows) -> bool:
     """Whether the windows are square tiles that cover the images once: then a convolution is `patchify`."""
     (height, width), size = windows.image, windows.size
     known = isinstance(height, int) and isinstance(width, int)
@@ -68,7 +78,7 @@ def _tiles(windows):
     )
 
 
-def fastest(windows, kernel):
+def fastest(windows: Windows, kernel: tf.Tensor) -> tuple[ModuleType, ModuleType, ModuleType]:
     """The modules for forward, dL/dx and dL/dK.
 
     oneDNN's primitives win nearly everywhere. The exception is dL/dK in bfloat16, for many channels on small images:
@@ -81,7 +91,7 @@ def fastest(windows, kernel):
     return primitives, primitives, primitives
 
 
-def _name(windows, padding):
+def _name(windows: Windows, padding: Padding) -> Padding:
     """The padding's name, "same" or "valid", if it has one: the primitives are fast only with a name."""
     if not windows.is_padded:
         return "valid"

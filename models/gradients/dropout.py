@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 
-def dropout(inputs, rate, seed):
+def dropout(inputs: tf.Tensor, rate: float, seed: tf.Tensor | tuple[int, int]) -> tf.Tensor:
     """y = m x / (1 - rate), where m is 1 with probability 1 - rate, else 0, element by element
 
     The division ("inverted" dropout) keeps the expectation, so inference needs no factor.

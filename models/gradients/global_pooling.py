@@ -6,7 +6,7 @@ from models.gradients.windows import dimensions
 
 
 @tf.custom_gradient
-def global_mean_pooling(images):
+def global_mean_pooling(images: tf.Tensor) -> tf.Tensor:
     """y[b,c] = sum_hw x[b,h,w,c] / (HW)
 
     Args:
@@ -28,8 +28,8 @@ def global_mean_pooling(images):
 
 
 @tf.custom_gradient
-def global_max_pooling(images):
-    """y[b,c] = max_hw x[b,h,w,c]
+def global_max_pooling(images: tf.Tensor) -> tf.Tensor:
+    """y[b,c] = max_hw x[b,h,w,c], where NaN counts as larger than every number
 
     Args:
         images: x, (B, H, W, C).
@@ -40,11 +40,23 @@ def global_max_pooling(images):
     """
     batch, height, width, channels = dimensions(images)
     pixels = tf.reshape(images, (batch, height * width, channels))
+    largest, is_largest = largest_along(pixels, axis=1)
 
     def gradient(g):
-        first = tf.argmax(pixels, axis=1, output_type=tf.int32)  # (B, C)
+        first = tf.argmax(tf.cast(is_largest, tf.int32), axis=1, output_type=tf.int32)  # (B, C)
         places = tf.range(height * width)[None, :, None]
         chosen = tf.where(places == first[:, None, :], g[:, None, :], tf.zeros((), g.dtype))
         return tf.reshape(chosen, tf.shape(images))
 
-    return tf.reduce_max(pixels, axis=1), gradient
+    return largest, gradient
+
+
+def largest_along(elements: tf.Tensor, axis: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """(the largest elements along an axis, whether each element is the largest), NaN being above every number."""
+    # XLA's maximum passes over NaN.
+    is_nan = tf.math.is_nan(elements)
+    some_nan = tf.reduce_any(is_nan, axis, keepdims=True)
+    largest = tf.reduce_max(elements, axis, keepdims=True)
+    is_largest = is_nan | (~some_nan & (elements == largest))
+    nan = tf.constant(float("nan"), elements.dtype)
+    return tf.squeeze(tf.where(some_nan, nan, largest), axis), is_largest

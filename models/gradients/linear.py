@@ -5,7 +5,7 @@ import tensorflow as tf
 from models.gradients.windows import check_channels, dimensions, rows
 
 
-def linear(inputs, kernel):
+def linear(inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """y[n,f] = sum_d x[n,d] W[d,f], over the last axis of inputs of any rank
 
     Args:
@@ -20,7 +20,7 @@ def linear(inputs, kernel):
     Raises:
         ValueError: the inputs' last axis is not D.
     """
-    check_channels(inputs, kernel)
+    check_channels(inputs.shape, kernel.shape)
     return tf.reshape(_product(rows(inputs), kernel), (*dimensions(inputs)[:-1], kernel.shape[-1]))
 
 
@@ -33,7 +33,7 @@ def _product(inputs, kernel):
 
 
 @tf.custom_gradient
-def add_bias(features, bias):
+def add_bias(features: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """y[n,f] = x[n,f] + b[f], all axes but the last as rows n
 
     Args:

@@ -2,10 +2,15 @@
 
 import tensorflow as tf
 
-from models.gradients.windows import dimensions, pair, pools_on
+from models.gradients.windows import Length, Padding, Windows, dimensions, pair, pools_on
 
 
-def mean_pooling(images, window, strides=None, padding="valid"):
+def mean_pooling(
+    images: tf.Tensor,
+    window: int | tuple[int, int],
+    strides: int | tuple[int, int] | None = None,
+    padding: Padding = "valid",
+) -> tf.Tensor:
     """y[b,h,w,c] = sum_pq x[b,hS+p-top,wT+q-left,c] / n[h,w], n[h,w] of the window's PQ places being inside the image
 
     Args:
@@ -29,21 +34,25 @@ def mean_pooling(images, window, strides=None, padding="valid"):
     # 1. Over the zero-padded image, the primitive gives a[h,w] = sum_pq x / (PQ), so y = a r with r[h,w] = PQ / n[h,w].
     # 2. r does not depend on x: dL/da = g r, and the primitive's gradient hands dL/da / (PQ) to each place of a window.
     # 3. What the zeros around the image get is dropped.
+    # All in float32 for the smaller types, in which the primitive's sums stop growing: the mean of 64x64 elements was
+    # twice what it is.
     @tf.custom_gradient
     def pooled(images):
-        padded = windows.pad(images)
-        ratio = _ratio(windows, images.dtype)
+        wide = tf.float32 if images.dtype.size < 4 else images.dtype
+        padded = windows.pad(tf.cast(windows.fit(images), wide))
+        ratio = _ratio(windows, wide)
 
         def gradient(g):
+            g = tf.cast(g, wide)
             padded_gradient = tf.raw_ops.AvgPoolGrad(orig_input_shape=tf.shape(padded), grad=g * ratio, **options)
-            return windows.crop(padded_gradient)
+            return tf.cast(windows.crop(padded_gradient), images.dtype)
 
-        return tf.raw_ops.AvgPool(value=padded, **options) * ratio, gradient
+        return tf.cast(tf.raw_ops.AvgPool(value=padded, **options) * ratio, images.dtype), gradient
 
     return pooled(images)
 
 
-def _ratio(windows, dtype):
+def _ratio(windows: Windows, dtype: tf.DType) -> tf.Tensor:
     """r[h,w] = PQ / n[h,w], (H', W', 1); 1 without padding. n is the product of a count per axis."""
     if not windows.is_padded:
         return tf.ones((), dtype)
@@ -52,7 +61,7 @@ def _ratio(windows, dtype):
     return tf.cast(windows.size[0] * windows.size[1] / places, dtype)
 
 
-def _inside(count, stride, ends, size, length):
+def _inside(count: Length, stride: int, ends: tuple[Length, Length], size: int, length: Length) -> tf.Tensor:
     """How many places of each window along an axis are inside the images, (count,) int32."""
     first = tf.range(count) * stride - ends[0]
     return tf.minimum(first + size, length) - tf.maximum(first, 0)

@@ -10,13 +10,15 @@ the row in the patch slowest, the channel fastest. A kernel (P, P, C, F) has the
 kernel as (PPC, F), is the same numbers in the same order.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from models.gradients.convolution_by import primitives
-from models.gradients.windows import check_channels, dimensions, rows
+from models.gradients.windows import Length, check_channels, dimensions, rows
 
 
-def patches(images, size):
+def patches(images: tf.Tensor, size: int) -> tf.Tensor:
     """M_X[b, h W/P + w, (pP + q)C + c] = x[b,hP+p,wP+q,c]
 
     Args:
@@ -29,14 +31,14 @@ def patches(images, size):
     Raises:
         ValueError: P does not divide H or W.
     """
-    _check_divides(images, size)
+    check_tiles(images.shape, size)
     _, height, width, channels = dimensions(images)
     blocks = tf.reshape(images, (-1, size, width // size, size * channels))
     blocks = tf.transpose(blocks, (0, 2, 1, 3))
     return tf.reshape(blocks, (-1, (height // size) * (width // size), size * size * channels))
 
 
-def images_of(patches, height, width, size):
+def images_of(patches: tf.Tensor, height: Length, width: Length, size: int) -> tf.Tensor:
     """x, the inverse of `patches`: every pixel goes back to where it came from.
 
     Args:
@@ -54,7 +56,7 @@ def images_of(patches, height, width, size):
     return tf.reshape(blocks, (-1, height, width, channels))
 
 
-def patchify(images, kernel, input_gradient=True):
+def patchify(images: tf.Tensor, kernel: tf.Tensor, input_gradient: bool = True) -> tf.Tensor:
     """y[b,h,w,f] = sum_pqc x[b,hP+p,wP+q,c] K[p,q,c,f]
 
     The patch embedding without bias: a convolution whose stride is its width.
@@ -72,9 +74,9 @@ def patchify(images, kernel, input_gradient=True):
     Raises:
         ValueError: P does not divide H or W, or the images have not C channels.
     """
-    check_channels(images, kernel)
+    check_channels(images.shape, kernel.shape)
     size = _patch_size(kernel)
-    _check_divides(images, size)
+    check_tiles(images.shape, size)
     _, height, width, _ = dimensions(images)
     product = _product_in_place if _reads_in_place(images, size) else _product
 
@@ -138,7 +140,7 @@ def _reads_in_place(images, size):
 
 
 @tf.custom_gradient
-def patches_product(patches, kernel):
+def patches_product(patches: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """y[b,n,f] = sum_m M_X[b,n,m] F_all[m,f], where the patches are data: no gradient goes through them
 
     Args:
@@ -171,7 +173,8 @@ def _patch_size(kernel):
     return kernel.shape[0]
 
 
-def _check_divides(images, size):
-    for length in images.shape[1:3]:
+def check_tiles(shape: Sequence[int | None], size: int) -> None:
+    """Raises ValueError unless patches of (P, P) tile images of the shape (B, H, W, C); H and W may be None."""
+    for length in shape[1:3]:
         if length is not None and length % size:
-            raise ValueError(f"patches of {size}x{size} do not tile images of shape {tuple(images.shape)}")
+            raise ValueError(f"patches of {size}x{size} do not tile images of shape {tuple(shape)}")

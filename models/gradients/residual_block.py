@@ -1,13 +1,23 @@
 """The basic residual block as one operation, which keeps little and computes the rest again."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from models.gradients.activations import relu_gradient
 from models.gradients.normalized_convolution import NormalizedConvolution, NormalizedProjection, Weights
-from models.gradients.windows import dimensions
+
+Statistics = tuple[tuple[tf.Tensor, tf.Tensor], ...]
 
 
-def residual_block(images, first, second, projection, strides, epsilon):
+def residual_block(
+    images: tf.Tensor,
+    first: Weights,
+    second: Weights,
+    projection: Weights | None,
+    strides: tuple[int, int],
+    epsilon: float,
+) -> tuple[tf.Tensor, Statistics]:
     """y = ReLU(BN(conv(ReLU(BN(conv(x, K1))), K2)) + S(x)) in training (He et al. 2015, fig. 5 left)
 
     S(x) is x, or BN of a projection of x by a 1x1 kernel. conv has "same" padding.
@@ -32,7 +42,8 @@ def residual_block(images, first, second, projection, strides, epsilon):
     Kept are x, z1, z2 and y, which the next layer keeps anyway. The plain composition keeps r1, the outputs of the
     normalizations and those of the projection as well.
     Backward, with g = dL/dy:
-        1. r1 is computed again: a sweep over memory, which is little beside six convolutions.
+        1. r1 is computed again: a sweep over memory, which is little beside six convolutions. So is the projection of
+           x, whose 1x1 kernel is a ninth of the work of a 3x3 kernel or less.
         2. h = dL/du = g where u > 0, which is where y > 0, else 0. A sum hands its gradient to both terms: to BN(z2)
            and to S(x).
         3. BN and conv by their own gradients, from K2 down to K1, the ReLU between them as in line 2.
@@ -45,13 +56,13 @@ def residual_block(images, first, second, projection, strides, epsilon):
         lower = NormalizedConvolution(Weights(*tensors[0:3]), strides, epsilon)
         upper = NormalizedConvolution(Weights(*tensors[3:6]), (1, 1), epsilon)
         shortcut = Shortcut(tensors[6:], strides, epsilon)
-        y1, z1 = lower.forward(x)
-        y2, z2 = upper.forward(tf.nn.relu(y1))
-        outputs = tf.nn.relu(y2 + shortcut.forward(x))
+        z1 = lower.convolve(x)
+        z2 = upper.convolve(tf.nn.relu(lower.normalize(z1)))
+        outputs = tf.nn.relu(upper.normalize(z2) + shortcut.forward(x))
 
         def gradient(g, *_statistics_gradients):
             (kept_z1,) = only_after(g, [z1])
-            r1 = tf.nn.relu(lower.normalized(kept_z1))
+            r1 = tf.nn.relu(lower.normalize_again(kept_z1))
             h = relu_gradient(g, outputs)
             dr1, second_gradients = upper.gradient(h, r1, z2)
             dx, first_gradients = lower.gradient(relu_gradient(dr1, r1), x, z1)
@@ -66,53 +77,33 @@ def residual_block(images, first, second, projection, strides, epsilon):
 class Shortcut:
     """S(x): x itself where there are no weights, else BN(conv(x, K)), which keeps nothing but x for its gradient.
 
-    A 1x1 kernel with strides reads a pixel of every S x T, and is a product there (see `NormalizedProjection`).
-
     Args:
         weights: K, gamma, beta, or nothing.
         strides: (S, T).
         epsilon: of the normalization.
     """
 
-    def __init__(self, weights, strides, epsilon):
-        self.projection = NormalizedProjection(Weights(*weights), epsilon) if weights else None
-        self.strides = tuple(strides)
-        self.statistics = ()
+    def __init__(self, weights: Sequence[tf.Tensor], strides: tuple[int, int], epsilon: float):
+        self.projection = NormalizedProjection(Weights(*weights), strides, epsilon) if weights else None
+        self.statistics: tuple[tf.Tensor, ...] = ()
 
-    def forward(self, x):
+    def forward(self, x: tf.Tensor) -> tf.Tensor:
         """S(x); the batch's statistics are kept in this object."""
         if not self.projection:
             return x
-        pixels = self._pixels(x)
-        self.projection.measure(pixels)
+        outputs = self.projection.forward(x)
         self.statistics = self.projection.statistics
-        return self.projection.output(pixels)
+        return outputs
 
-    def gradient(self, h, x):
-        """(dL/dx, the gradients of the weights) of h = dL/dS. A pixel that is not read has the gradient 0."""
+    def gradient(self, h: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        """(dL/dx, the gradients of the weights) of h = dL/dS."""
         if not self.projection:
             return h, ()
-        dpixels, weights_gradients = self.projection.gradient(h, self._pixels(x))
-        return self._spread(dpixels, x), weights_gradients
-
-    def _pixels(self, x):
-        """The pixels that are read: x[:, ::S, ::T]."""
-        # The largest of one pixel: TensorFlow's strided slice takes several times as long.
-        return x if self.strides == (1, 1) else tf.nn.max_pool2d(x, 1, self.strides, "VALID")
-
-    def _spread(self, dpixels, x):
-        """dL/dx: the gradients of `_pixels` in their places, and 0 between them."""
-        if self.strides == (1, 1):
-            return dpixels
-        _, height, width, channels = dimensions(dpixels)
-        below, beside = self.strides[0] - 1, (self.strides[1] - 1) * channels
-        spaced = tf.reshape(dpixels, (-1, height, 1, width, channels))
-        spaced = tf.pad(spaced, ((0, 0), (0, 0), (0, below), (0, 0), (0, beside)))
-        spaced = tf.reshape(spaced, (-1, height * self.strides[0], width * self.strides[1], channels))
-        return spaced[:, : tf.shape(x)[1], : tf.shape(x)[2]]
+        (kept_x,) = only_after(h, [x])
+        return self.projection.gradient_of(h, kept_x)
 
 
-def only_after(g, kept):
+def only_after(g: tf.Tensor, kept: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """The tensors `kept`, available only once `g` is.
 
     Without this the graph's optimizer finds that what is computed again has been computed before, and keeps that.
@@ -121,13 +112,15 @@ def only_after(g, kept):
         return [tf.identity(tensor) for tensor in kept]
 
 
-def outputs_and_statistics(flat):
+def outputs_and_statistics(flat: Sequence[tf.Tensor]) -> tuple[tf.Tensor, Statistics]:
     """(y, ((mean, variance), ...)) of (y, mean, variance, ...)."""
     outputs, *statistics = flat
     return outputs, tuple(zip(statistics[::2], statistics[1::2], strict=True))
 
 
-def check_block(images, branch, projection, strides):
+def check_block(
+    images: tf.Tensor, branch: Sequence[Weights], projection: Weights | None, strides: tuple[int, int]
+) -> None:
     """Raises ValueError unless the kernels of a block fit its images and each other."""
     channels = images.shape[-1]
     for weights in branch:
@@ -147,7 +140,7 @@ def check_block(images, branch, projection, strides):
         )
 
 
-def _check_kernel(weights, channels):
+def _check_kernel(weights: Weights, channels: int) -> None:
     if weights.kernel.shape[2] != channels:
         raise ValueError(
             f"inputs have {channels} channels, but the kernel of shape {tuple(weights.kernel.shape)} takes "

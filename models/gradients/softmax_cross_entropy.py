@@ -3,8 +3,8 @@
 import tensorflow as tf
 
 
-def softmax_cross_entropy(logits, probabilities):
-    """l[b] = -sum_k p[b,k] log q[b,k] with q = softmax(z), against whole distributions
+def softmax_cross_entropy(logits: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+    """l[b] = -sum_k p[b,k] log q[b,k] with q = softmax(z), against whole distributions; 0 log q is 0, also for q = 0
 
     Args:
         logits: z, (B, K), float.
@@ -30,12 +30,12 @@ def _softmax_cross_entropy(z, p):
     def gradient(g):
         g = g[:, tf.newaxis]
         total = tf.reduce_sum(p, axis=-1, keepdims=True)
-        return g * (total * tf.exp(log_q) - p), -g * log_q
+        return g * (total * tf.exp(log_q) - p), tf.math.multiply_no_nan(log_q, -g)
 
-    return -tf.reduce_sum(p * log_q, axis=-1), gradient
+    return -tf.reduce_sum(tf.math.multiply_no_nan(log_q, p), axis=-1), gradient
 
 
-def class_cross_entropy(logits, classes, label_smoothing=0.0):
+def class_cross_entropy(logits: tf.Tensor, classes: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
     """The cross-entropy against class indices, (B,)
 
     With smoothing eps the true class has the probability 1 - eps, and each of the K - 1 others eps / (K - 1).
@@ -57,10 +57,12 @@ def class_cross_entropy(logits, classes, label_smoothing=0.0):
     )
 
 
-def sparse_cross_entropy(logits, indices, probabilities, rest):
+def sparse_cross_entropy(logits: tf.Tensor, indices: tf.Tensor, probabilities: tf.Tensor, rest: tf.Tensor) -> tf.Tensor:
     """l[b] = -sum_k p[b,k] log q[b,k], where p is given at a few classes and is the same at all others
 
     p is never built on the host: (B, k) and (B,) numbers describe it, and its gradient adds them where they belong.
+    A class index out of range is an error where the device can raise one, as a CPU can; elsewhere, as in XLA, loss and
+    gradient of its row are NaN.
 
     Args:
         logits: z, (B, K), float.
@@ -81,12 +83,16 @@ def sparse_cross_entropy(logits, indices, probabilities, rest):
     classes, given = logits.shape[-1], indices.shape[-1]
     if given > classes:
         raise ValueError(f"{given} class indices were given for logits of {classes} classes")
-    indices = tf.cast(indices, tf.int32)
+    # Not in int32, in which an index of more bits may come into range.
+    indices = tf.cast(indices, tf.int64)
     if given == classes:
         rest = tf.zeros_like(rest)
     excess = probabilities - rest[:, tf.newaxis]
     total = tf.reduce_sum(probabilities, axis=-1) + rest * (classes - given)
-    rows = tf.broadcast_to(tf.range(tf.shape(indices)[0])[:, tf.newaxis], tf.shape(indices))
+    in_range = tf.reduce_all((indices >= 0) & (indices < classes), axis=-1)
+    total = tf.where(in_range, total, tf.constant(float("nan"), total.dtype))
+    shape = tf.shape(indices, tf.int64)
+    rows = tf.broadcast_to(tf.range(shape[0])[:, tf.newaxis], shape)
     places = tf.stack([rows, indices], axis=-1)
 
     @tf.custom_gradient
@@ -99,9 +105,13 @@ def sparse_cross_entropy(logits, indices, probabilities, rest):
             everywhere = total[:, tf.newaxis] * q - rest[:, tf.newaxis]
             return g[:, tf.newaxis] * tf.tensor_scatter_nd_sub(everywhere, places, excess)
 
-        # A class whose logit is -inf and whose probability is 0 adds nothing.
-        picked = tf.reduce_sum(tf.math.multiply_no_nan(tf.gather_nd(shifted, places), excess), axis=-1)
-        elsewhere = tf.math.multiply_no_nan(tf.reduce_sum(shifted, axis=-1), rest)
+        # A class whose logit is -inf and whose probability is 0 adds nothing. Where r is above 0, its terms would be
+        # infinite: they are left out of both sums.
+        chosen = tf.gather_nd(shifted, places)
+        chosen = tf.where((probabilities == 0) & (chosen == -float("inf")), tf.zeros_like(chosen), chosen)
+        picked = tf.reduce_sum(tf.math.multiply_no_nan(chosen, excess), axis=-1)
+        everything = tf.reduce_sum(tf.tensor_scatter_nd_update(shifted, places, chosen), axis=-1)
+        elsewhere = tf.math.multiply_no_nan(everything, rest)
         return total * log_sum - picked - elsewhere, gradient
 
     return cross_entropy(logits)

@@ -2,12 +2,22 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
 
+# A length of an image: an int, or where the graph is built for any size a scalar int32 tensor.
+Length: TypeAlias = int | tf.Tensor
+# ((top, bottom), (left, right)), or a name for it: "same" or "valid".
+Padding: TypeAlias = str | tuple[tuple[int, int], tuple[int, int]]
 
-def dimensions(tensor):
+
+class TooSmall(ValueError):
+    """No window fits into the images."""
+
+
+def dimensions(tensor: tf.Tensor) -> list[Length]:
     """The shape of a tensor: an int where it is known when the graph is built, else a scalar int32 tensor."""
     known = list(tensor.shape)
     if None not in known:
@@ -16,7 +26,7 @@ def dimensions(tensor):
     return [dynamic[axis] if length is None else length for axis, length in enumerate(known)]
 
 
-def pair(value, name):
+def pair(value: int | Iterable[int], name: str) -> tuple[int, int]:
     """(vertical, horizontal) of an int or a pair of positive ints.
 
     Args:
@@ -29,25 +39,44 @@ def pair(value, name):
     numbers = tuple(value) if isinstance(value, Iterable) else (value, value)
     if len(numbers) != 2 or any(not isinstance(number, int) or number < 1 for number in numbers):
         raise ValueError(f"{name} must be a positive integer or two of them, got {value!r}")
-    return numbers
+    return numbers[0], numbers[1]
 
 
-def rows(tensor):
+def padding_of(value: Padding) -> Padding:
+    """The padding with tuples in the place of lists, which it becomes in JSON."""
+    if isinstance(value, str):
+        return value
+    (top, bottom), (left, right) = value
+    return (top, bottom), (left, right)
+
+
+def rows(tensor: tf.Tensor) -> tf.Tensor:
     """The matrix (n, C) whose rows are the vectors along the last axis of a tensor (..., C)."""
     return tf.reshape(tensor, (-1, tensor.shape[-1]))
 
 
-def check_channels(inputs, kernel):
+def add(terms: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The sum of tensors of one shape and type, added up in float32 where their type is smaller.
+
+    In bfloat16 a sum stops growing once it is 256 times its terms.
+    """
+    dtype = terms[0].dtype
+    if dtype.size >= 4:
+        return tf.add_n(terms)
+    return tf.cast(tf.add_n([tf.cast(term, tf.float32) for term in terms]), dtype)
+
+
+def check_channels(shape: Sequence[int | None], kernel_shape: Sequence[int]) -> None:
     """Raises ValueError unless the inputs have as many channels as the kernel takes.
 
     Args:
-        inputs: (..., C).
-        kernel: (..., C, F).
+        shape: of the inputs, (..., C).
+        kernel_shape: (..., C, F).
     """
-    if inputs.shape[-1] != kernel.shape[-2]:
+    if shape[-1] != kernel_shape[-2]:
         raise ValueError(
-            f"inputs of shape {tuple(inputs.shape)} have {inputs.shape[-1]} channels, "
-            f"but the kernel of shape {tuple(kernel.shape)} takes {kernel.shape[-2]}"
+            f"inputs of shape {tuple(shape)} have {shape[-1]} channels, "
+            f"but the kernel of shape {tuple(kernel_shape)} takes {kernel_shape[-2]}"
         )
 
 
@@ -64,13 +93,13 @@ class Windows:
         padding: ((top, bottom), (left, right)).
     """
 
-    image: tuple
-    size: tuple
-    strides: tuple
-    padding: tuple
+    image: tuple[Length, Length]
+    size: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[tuple[Length, Length], tuple[Length, Length]]
 
     @property
-    def output(self):
+    def output(self) -> tuple[Length, ...]:
         """(H', W'), how many windows there are: H' = floor((H + top + bottom - P) / S) + 1."""
         return tuple(
             (length - size) // stride + 1
@@ -78,34 +107,41 @@ class Windows:
         )
 
     @property
-    def padded(self):
+    def padded(self) -> tuple[Length, ...]:
         """(top + H + bottom, left + W + right)."""
         return tuple(length + sum(ends) for length, ends in zip(self.image, self.padding, strict=True))
 
     @property
-    def places(self):
+    def places(self) -> Iterator[tuple[int, int]]:
         """All (p,q) of a window, row by row."""
         return itertools.product(range(self.size[0]), range(self.size[1]))
 
     @property
-    def is_padded(self):
+    def is_padded(self) -> bool:
         """Whether there is, or may be, anything around the images."""
         return any(not isinstance(length, int) or length for ends in self.padding for length in ends)
 
-    def pad(self, images, value=0):
+    def fit(self, images: tf.Tensor) -> tf.Tensor:
+        """The images. If their size is known only when the graph runs, InvalidArgumentError then if no window fits."""
+        unknown = [(n, size) for n, size in zip(self.padded, self.size, strict=True) if not isinstance(n, int)]
+        message = f"windows of {self.size[0]}x{self.size[1]} do not fit into the images"
+        with tf.control_dependencies([tf.debugging.assert_greater_equal(n, size, message) for n, size in unknown]):
+            return tf.identity(images) if unknown else images
+
+    def pad(self, images: tf.Tensor, value: float = 0) -> tf.Tensor:
         """x', (B, top + H + bottom, left + W + right, C): the images with `value` around them."""
         if not self.is_padded:
             return images
         return tf.pad(images, ((0, 0), *self.padding, (0, 0)), constant_values=tf.cast(value, images.dtype))
 
-    def crop(self, padded):
+    def crop(self, padded: tf.Tensor) -> tf.Tensor:
         """The part of x' that is the images: the inverse of `pad`, and what turns dL/dx' into dL/dx."""
         if not self.is_padded:
             return padded
         (top, _), (left, _) = self.padding
         return padded[:, top : top + self.image[0], left : left + self.image[1]]
 
-    def seen(self, padded, place):
+    def seen(self, padded: tf.Tensor, place: tuple[int, int]) -> tf.Tensor:
         """s[b,h,w,c] = x'[b,hS+p,wT+q,c], (B, H', W', C): what all windows see at one of their places.
 
         Args:
@@ -115,7 +151,7 @@ class Windows:
         (top, bottom, down), (left, right, across) = self._slices(place)
         return padded[:, top:bottom:down, left:right:across]
 
-    def put_back(self, values, place):
+    def put_back(self, values: tf.Tensor, place: tuple[int, int]) -> tf.Tensor:
         """x', zeros but for x'[b,hS+p,wT+q,c] = s[b,h,w,c]: `seen` transposed, so its gradient.
 
         Args:
@@ -147,7 +183,7 @@ class Windows:
         )
 
 
-def windows_on(shape, size, strides, padding):
+def windows_on(shape: Sequence[Length], size: tuple[int, int], strides: tuple[int, int], padding: Padding) -> Windows:
     """The windows of a kernel on images.
 
     Args:
@@ -158,24 +194,46 @@ def windows_on(shape, size, strides, padding):
             zero stands at the end, as everywhere in TensorFlow.
 
     Raises:
-        ValueError: the padding is none of these, or no window fits into the padded images.
+        ValueError: the padding is none of these.
+        TooSmall: no window fits into the padded images. See `Windows.fit` for those of unknown size.
     """
-    image = tuple(shape[1:3])
+    image, size, strides = (shape[1], shape[2]), (size[0], size[1]), (strides[0], strides[1])
     if padding == "same":
-        padding = tuple(map(_same, image, size, strides))
-    elif padding == "valid":
-        padding = ((0, 0), (0, 0))
-    windows = Windows(image, tuple(size), tuple(strides), _checked(padding))
+        rows, columns = map(_same, image, size, strides)
+        return Windows(image, size, strides, (rows, columns))
+    ends = ((0, 0), (0, 0)) if padding == "valid" else _checked(padding)
+    windows = Windows(image, size, strides, ends)
     for length, window in zip(windows.padded, size, strict=True):
         if isinstance(length, int) and length < window:
-            raise ValueError(
-                f"windows of {size[0]}x{size[1]} do not fit into images of {image[0]}x{image[1]} "
-                f"with padding {windows.padding}"
+            raise TooSmall(
+                f"windows of {size[0]}x{size[1]} do not fit into images of {image[0]}x{image[1]} with padding {ends}"
             )
     return windows
 
 
-def pools_on(shape, size, strides, padding):
+def output_lengths(
+    windows_on: Callable[..., Windows],
+    shape: Sequence[int | None],
+    size: tuple[int, int],
+    strides: tuple[int, int],
+    padding: Padding,
+) -> tuple[int | None, ...]:
+    """(H', W'), how many windows there are; None along an axis whose length is unknown.
+
+    Args:
+        windows_on: the function of this file that says where the windows lie, which refuses what does not fit.
+        shape: of the images, (B, H, W, C); H and W may be None.
+        size: (P, Q).
+        strides: (S, T).
+        padding: as `windows_on` takes it.
+    """
+    # An unknown length is taken to fit.
+    assumed = [window if length is None else length for length, window in zip(shape[1:3], size, strict=True)]
+    counts = windows_on((shape[0], *assumed, shape[3]), size, strides, padding).output
+    return tuple(None if length is None else count for length, count in zip(shape[1:3], counts, strict=True))
+
+
+def pools_on(shape: Sequence[Length], size: tuple[int, int], strides: tuple[int, int], padding: Padding) -> Windows:
     """The windows of a pool on images: as `windows_on`, and each window holds a place of the image.
 
     Raises:

@@ -1,5 +1,9 @@
+from .activation import FUNCTIONS as FUNCTIONS
 from .activation import Activation as Activation
 from .dropout import Dropout as Dropout
+from .layer import Layer as Layer
+from .layer import Shape as Shape
+from .layer import register as register
 from .normalization import BatchNormalization as BatchNormalization
 from .pooling import GlobalPooling as GlobalPooling
 from .pooling import MaxPooling as MaxPooling
@@ -7,4 +11,3 @@ from .pooling import MeanPooling as MeanPooling
 from .products import Convolution as Convolution
 from .products import Linear as Linear
 from .products import Patchify as Patchify
-from .registration import register as register

@@ -1,15 +1,18 @@
 """Pooling as Keras layers."""
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 from models.gradients.global_pooling import global_max_pooling, global_mean_pooling
 from models.gradients.max_pooling import max_pooling
 from models.gradients.mean_pooling import mean_pooling
-from models.gradients.windows import pair
-from models.layers.registration import register
+from models.gradients.windows import Padding, output_lengths, padding_of, pair, pools_on
+from models.layers.layer import Layer, Shape, register
 
 
-class Pooling(keras.layers.Layer):
+class Pooling(Layer):
     """A layer that turns each window of an image into one number per channel.
 
     Inputs are images (B, H, W, C), outputs (B, H', W', C).
@@ -24,13 +27,25 @@ class Pooling(keras.layers.Layer):
         ValueError: no window fits into the padded images.
     """
 
-    def __init__(self, pool_size, strides=None, padding="valid", **kwargs):
+    def __init__(
+        self,
+        pool_size: int | tuple[int, int],
+        strides: int | tuple[int, int] | None = None,
+        padding: Padding = "valid",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.pool_size = pair(pool_size, "pool_size")
         self.strides = self.pool_size if strides is None else pair(strides, "strides")
-        self.padding = padding if isinstance(padding, str) else tuple(map(tuple, padding))
+        self.padding = padding_of(padding)
+        self.input_spec = keras.InputSpec(ndim=4)
 
-    def get_config(self):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """(B, H', W', C)."""
+        lengths = output_lengths(pools_on, input_shape, self.pool_size, self.strides, self.padding)
+        return input_shape[0], *lengths, input_shape[3]
+
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             **super().get_config(),
@@ -42,24 +57,27 @@ class Pooling(keras.layers.Layer):
 
 @register
 class MaxPooling(Pooling):
-    """The largest element of each window; the first of equal ones, row by row. The arguments are `Pooling`'s."""
+    """The largest element of each window, NaN if it holds one; the gradient goes to the first of equal ones.
 
-    def call(self, inputs):
+    The arguments are `Pooling`'s.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """(B, H', W', C)."""
-        return max_pooling(inputs, self.pool_size, self.strides, self.padding)
+        return max_pooling(self.as_floats(inputs), self.pool_size, self.strides, self.padding)
 
 
 @register
 class MeanPooling(Pooling):
     """The mean of each window's elements inside the image. The arguments are `Pooling`'s."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """(B, H', W', C)."""
-        return mean_pooling(inputs, self.pool_size, self.strides, self.padding)
+        return mean_pooling(self.as_floats(inputs), self.pool_size, self.strides, self.padding)
 
 
 @register
-class GlobalPooling(keras.layers.Layer):
+class GlobalPooling(Layer):
     """One number per channel of an image of any size.
 
     Inputs are images (B, H, W, C), outputs (B, C).
@@ -72,16 +90,23 @@ class GlobalPooling(keras.layers.Layer):
         ValueError: the mode is neither.
     """
 
-    def __init__(self, mode="mean", **kwargs):
+    def __init__(self, mode: str = "mean", **kwargs):
         super().__init__(**kwargs)
         if mode not in ("mean", "max"):
             raise ValueError(f'the mode of GlobalPooling is "mean" or "max", got {mode!r}')
         self.mode = mode
+        self.input_spec = keras.InputSpec(ndim=4)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """(B, C)."""
-        return global_mean_pooling(inputs) if self.mode == "mean" else global_max_pooling(inputs)
+        images = self.as_floats(inputs)
+        return global_mean_pooling(images) if self.mode == "mean" else global_max_pooling(images)
 
-    def get_config(self):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """(B, C)."""
+        batch, _, _, channels = input_shape
+        return batch, channels
+
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "mode": self.mode}

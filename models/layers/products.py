@@ -1,20 +1,23 @@
 """The layers with a kernel: patchify, convolution, linear.
 
 Each casts its weights to the dtype of its inputs in `call`: the operations take tensors only, and mixed precision
-computes in bfloat16 while the weights stay float32.
+computes in bfloat16 while the weights stay float32. The constructors have the parameters of Keras's layers, however
+many these are.
 """
+
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from models.gradients.convolution import convolution
 from models.gradients.linear import add_bias, linear
-from models.gradients.patchify import patches_product, patchify
-from models.gradients.windows import pair
-from models.layers.registration import register
+from models.gradients.patchify import check_tiles, patches_product, patchify
+from models.gradients.windows import Padding, check_channels, output_lengths, padding_of, pair, windows_on
+from models.layers.layer import Layer, Shape, register
 
 
-class Product(keras.layers.Layer):
+class Product(Layer):
     """A layer with a kernel whose last axis is the number of filters, and perhaps a bias.
 
     Args:
@@ -24,7 +27,9 @@ class Product(keras.layers.Layer):
         **kwargs: of `keras.layers.Layer`: name, dtype, ...
     """
 
-    def __init__(self, filters, use_bias, kernel_initializer, **kwargs):
+    def __init__(
+        self, filters: int, use_bias: bool, kernel_initializer: str | keras.initializers.Initializer, **kwargs
+    ):
         super().__init__(**kwargs)
         if not isinstance(filters, int) or filters < 1:
             raise ValueError(f"{type(self).__name__} needs a positive number of filters, got {filters!r}")
@@ -32,20 +37,25 @@ class Product(keras.layers.Layer):
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def add_weights(self, kernel_shape):
+    def add_weights(self, kernel_shape: Shape) -> None:
         """Makes the kernel of the given shape, and the bias (F,)."""
         self.kernel = self.add_weight(shape=kernel_shape, initializer=self.kernel_initializer, name="kernel")
         self.bias = self.add_weight(shape=(self.filters,), initializer="zeros", name="bias") if self.use_bias else None
 
-    def kernel_for(self, inputs):
+    def check_built_for(self, input_shape: Shape) -> None:
+        """Raises ValueError if the kernel takes another number of channels than the inputs have."""
+        if self.built:
+            check_channels(input_shape, self.kernel.shape)
+
+    def kernel_for(self, inputs: tf.Tensor) -> tf.Tensor:
         """The kernel as a tensor of the inputs' dtype."""
         return tf.cast(self.kernel, inputs.dtype)
 
-    def with_bias(self, features):
+    def with_bias(self, features: tf.Tensor) -> tf.Tensor:
         """The features plus the bias, if there is one."""
         return add_bias(features, tf.cast(self.bias, features.dtype)) if self.use_bias else features
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             **super().get_config(),
@@ -71,33 +81,56 @@ class Patchify(Product):
         **kwargs: of `keras.layers.Layer`.
 
     Raises:
-        ValueError: P does not divide H or W, or the inputs do not have the channels that the layer was built for.
+        ValueError: the patches are no squares, P does not divide H or W, or the inputs do not have the channels that
+            the layer was built for.
     """
 
     def __init__(
-        self, filters, patch_size, use_bias=True, kernel_initializer="he_normal", input_gradient=True, **kwargs
+        self,
+        filters: int,
+        patch_size: int,
+        use_bias: bool = True,
+        kernel_initializer: str | keras.initializers.Initializer = "he_normal",
+        input_gradient: bool = True,
+        **kwargs,
     ):
         super().__init__(filters, use_bias, kernel_initializer, **kwargs)
-        self.patch_size = pair(patch_size, "patch_size")[0]
+        self.patch_size, width = pair(patch_size, "patch_size")
+        if width != self.patch_size:
+            raise ValueError(f"patches are squares, got the patch_size {patch_size!r}")
         self.input_gradient = input_gradient
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Makes the weights for inputs of the given shape."""
-        size, channels = self.patch_size, input_shape[-1]
-        if len(input_shape) == 3:
-            if channels % size**2:
-                raise ValueError(f"patches of length {channels} are not {size}x{size} pixels of whole channels")
-            channels //= size**2
-        self.add_weights((size, size, channels, self.filters))
+        self.add_weights((self.patch_size, self.patch_size, self._channels(input_shape), self.filters))
 
-    def call(self, inputs):
+    def _channels(self, input_shape: Shape) -> int | None:
+        """C of images, or of the images that patches were cut from."""
+        size, length = self.patch_size, input_shape[-1]
+        if len(input_shape) != 3 or length is None:
+            return length
+        if length % size**2:
+            raise ValueError(f"patches of length {length} are not {size}x{size} pixels of whole channels")
+        return length // size**2
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """(B, H/P, W/P, F) for images, (B, N, F) for patches."""
+        inputs = self.as_floats(inputs)
         kernel = self.kernel_for(inputs)
         if len(inputs.shape) == 3:
             return self.with_bias(patches_product(inputs, kernel))
         return self.with_bias(patchify(inputs, kernel, self.input_gradient))
 
-    def get_config(self):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """(B, H/P, W/P, F) for images, (B, N, F) for patches."""
+        self.check_built_for((*input_shape[:-1], self._channels(input_shape)))
+        if len(input_shape) == 3:
+            return *input_shape[:-1], self.filters
+        check_tiles(input_shape, self.patch_size)
+        lengths = (None if length is None else length // self.patch_size for length in input_shape[1:3])
+        return input_shape[0], *lengths, self.filters
+
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "patch_size": self.patch_size, "input_gradient": self.input_gradient}
 
@@ -124,30 +157,38 @@ class Convolution(Product):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="same",
-        use_bias=True,
-        method="auto",
-        kernel_initializer="he_normal",
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        strides: int | tuple[int, int] = 1,
+        padding: Padding = "same",
+        use_bias: bool = True,
+        method: str = "auto",
+        kernel_initializer: str | keras.initializers.Initializer = "he_normal",
         **kwargs,
     ):
         super().__init__(filters, use_bias, kernel_initializer, **kwargs)
         self.kernel_size = pair(kernel_size, "kernel_size")
         self.strides = pair(strides, "strides")
-        self.padding = padding if isinstance(padding, str) else tuple(map(tuple, padding))
+        self.padding = padding_of(padding)
         self.method = method
+        self.input_spec = keras.InputSpec(ndim=4)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Makes the weights for inputs of the given shape."""
         self.add_weights((*self.kernel_size, input_shape[-1], self.filters))
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """(B, H', W', F)."""
+        inputs = self.as_floats(inputs)
         return self.with_bias(convolution(inputs, self.kernel_for(inputs), self.strides, self.padding, self.method))
 
-    def get_config(self):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """(B, H', W', F)."""
+        self.check_built_for(input_shape)
+        lengths = output_lengths(windows_on, input_shape, self.kernel_size, self.strides, self.padding)
+        return input_shape[0], *lengths, self.filters
+
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
             **super().get_config(),
@@ -172,18 +213,30 @@ class Linear(Product):
         ValueError: the inputs do not have the size that the layer was built for.
     """
 
-    def __init__(self, units, use_bias=True, kernel_initializer="he_normal", **kwargs):
+    def __init__(
+        self,
+        units: int,
+        use_bias: bool = True,
+        kernel_initializer: str | keras.initializers.Initializer = "he_normal",
+        **kwargs,
+    ):
         super().__init__(units, use_bias, kernel_initializer, **kwargs)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Makes the weights for inputs of the given shape."""
         self.add_weights((input_shape[-1], self.filters))
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """(..., F)."""
+        inputs = self.as_floats(inputs)
         return self.with_bias(linear(inputs, self.kernel_for(inputs)))
 
-    def get_config(self):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """(..., F)."""
+        self.check_built_for(input_shape)
+        return *input_shape[:-1], self.filters
+
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         config = super().get_config()
         return {"units": config.pop("filters"), **config}

@@ -230,3 +230,48 @@ def test_layer_compiles_with_xla_to_the_same_values(training):
     for ours, theirs in zip(tf.function(step(compiled), jit_compile=True)(tf.constant(x)), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(compiled.moving_variance, plain.moving_variance, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "mixed_bfloat16"])
+def test_a_frozen_layer_is_in_inference_also_in_training(dtype):
+    x, *_, g = draw((6, 4, 3, 5), dtype=np.float32)
+    layer = BatchNormalization(epsilon=EPSILON, dtype=dtype)
+    layer(x, training=True)
+    layer.trainable = False
+    before = layer.get_weights()
+    inputs = tf.constant(x)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        frozen, inference = layer(inputs, training=True), layer(inputs)
+    np.testing.assert_array_equal(frozen, inference)
+    gradients = [tape.gradient(outputs, inputs, tf.cast(g, outputs.dtype)) for outputs in (frozen, inference)]
+    np.testing.assert_array_equal(*gradients)
+    for weight, kept in zip(layer.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, kept)
+    layer.trainable = True
+    layer(x, training=True)
+    assert not np.array_equal(layer.get_weights()[2], before[2])
+
+
+def test_a_frozen_layer_gives_what_keras_gives():
+    x = draw((6, 4, 3, 5), dtype=np.float32)[0]
+    ours, theirs = BatchNormalization(epsilon=EPSILON), keras.layers.BatchNormalization(epsilon=EPSILON)
+    random = np.random.default_rng(1)
+    weights = [random.uniform(0.5, 2, 5).astype(np.float32) for _ in range(4)]
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+        layer.set_weights(weights)
+        layer.trainable = False
+    np.testing.assert_allclose(ours(x, training=True), theirs(x, training=True), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(ours.moving_mean, theirs.moving_mean)
+
+
+def test_fit_of_a_frozen_network_leaves_it_as_it_is():
+    layer = BatchNormalization()
+    model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(1)])
+    layer.trainable = False
+    model.compile("sgd", "mse")
+    before = layer.get_weights()
+    model.fit(draw((8, 4), dtype=np.float32)[0], np.ones((8, 1)), verbose=0)
+    for weight, kept in zip(layer.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, kept)

@@ -139,3 +139,99 @@ def test_global_mean_of_float16_keeps_its_value_on_large_images():
     np.testing.assert_array_equal(mean, np.ones((1, 2)))
     expected = np.broadcast_to(cotangent[:, None, None] / 256**2, gradient.shape)
     np.testing.assert_allclose(gradient, expected, rtol=2e-2, atol=6e-8)
+
+
+NAN, INF = float("nan"), float("inf")
+SPECIAL = [NAN, -INF, INF, 0.0, 1.0, -2.0]
+
+
+def largest_by_rule(elements):
+    """(value, place) of the largest of a list, where NaN is above all numbers and the first of equal ones counts."""
+    for place, element in enumerate(elements):
+        if np.isnan(element):
+            return element, place
+    place = int(np.argmax(elements))
+    return elements[place], place
+
+
+def max_pooling_by_rule(images, cotangent, window, strides, padding):
+    """(y, dL/dx), a window after the other."""
+    result, gradient = np.zeros(cotangent.shape), np.zeros(images.shape)
+    for h, w, rows, columns in oracles.windows(images.shape, window, strides, padding):
+        places = [(i, j) for _, i in rows for _, j in columns]
+        for b, c in np.ndindex(images.shape[0], images.shape[3]):
+            result[b, h, w, c], place = largest_by_rule([images[b, i, j, c] for i, j in places])
+            gradient[b, *places[place], c] += cotangent[b, h, w, c]
+    return result, gradient
+
+
+def special_images(shape, special, seed=0):
+    """Numbers among which are these: half of all elements."""
+    random = np.random.default_rng(seed)
+    chosen = random.choice(special, shape)
+    return np.where(random.random(shape) < 0.5, chosen, random.integers(-3, 4, shape))
+
+
+WAYS = {
+    "eager": {},
+    "graph": {},
+    "graph of unknown sizes": {"input_signature": [tf.TensorSpec((None, None, None, 3), tf.float32)]},
+    "XLA": {"jit_compile": True},
+}
+
+
+@pytest.mark.parametrize(
+    "way, dtype, special",
+    [
+        *(("eager", dtype, SPECIAL) for dtype in (tf.float32, tf.float64, tf.bfloat16, tf.float16)),
+        *(("graph", tf.float32, special) for special in ([NAN], [-INF], [INF], SPECIAL)),
+        ("graph", tf.bfloat16, SPECIAL),
+        ("graph of unknown sizes", tf.float32, SPECIAL),
+        ("XLA", tf.float32, SPECIAL),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "window, strides, padding",
+    [((2, 2), (2, 2), "valid"), ((3, 2), (2, 1), "same"), ((3, 3), (1, 1), ((2, 0), (1, 2)))],
+)
+def test_nan_is_the_largest_and_minus_infinity_a_number_on_every_engine(way, dtype, special, window, strides, padding):
+    images = special_images((2, 6, 5, 3), special)
+    # A window of nothing but -inf, and at the edge one whose other places are padding.
+    images[0, :3, :3, 0] = -INF
+
+    def pool(x):
+        return max_pooling(x, window, strides, padding)
+
+    pool = pool if way == "eager" else tf.function(pool, **WAYS[way])
+    x = tf.cast(images, dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        result = pool(x)
+    cotangent = np.random.default_rng(1).integers(1, 9, result.shape).astype(float)
+    gradient = tape.gradient(result, x, output_gradients=tf.cast(cotangent, dtype))
+    pads = windows_on(images.shape, window, strides, padding).padding
+    expected, expected_gradient = max_pooling_by_rule(images, cotangent, window, strides, pads)
+    np.testing.assert_array_equal(tf.cast(result, tf.float64), expected)
+    np.testing.assert_array_equal(tf.cast(gradient, tf.float64), expected_gradient)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64, tf.bfloat16], ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_global_pooling_has_the_same_rule(dtype, compiled):
+    images = special_images((3, 4, 5, 2), SPECIAL)
+    images[0, ..., 0] = -INF
+    pool = tf.function(global_max_pooling, jit_compile=compiled)
+    result, cotangent, gradient = value_and_gradient(pool, np.asarray(images, dtype.as_numpy_dtype))
+    cotangent = np.asarray(tf.cast(tf.cast(cotangent, dtype), tf.float64))[:, None, None]
+    expected, expected_gradient = max_pooling_by_rule(images, cotangent, (4, 5), (4, 5), ((0, 0), (0, 0)))
+    np.testing.assert_array_equal(tf.cast(result, tf.float64), expected[:, 0, 0])
+    np.testing.assert_array_equal(tf.cast(gradient, tf.float64), expected_gradient)
+
+
+def test_images_that_turn_out_too_small_are_refused_when_the_graph_runs():
+    signature = [tf.TensorSpec((None, None, None, 3), tf.float32)]
+    pool = tf.function(lambda x: max_pooling(x, 2), input_signature=signature)
+    assert pool(tf.zeros((1, 2, 3, 3))).shape == (1, 1, 1, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="windows of 2x2 do not fit into the images"):
+        pool(tf.zeros((1, 1, 3, 3)))

@@ -179,3 +179,81 @@ def test_the_rest_is_ignored_where_all_classes_are_given():
     for rest in (math.inf, math.nan):
         loss = sparse_cross_entropy(logits, classes, tf.constant([[0.75, 0.25]]), tf.constant([rest]))
         np.testing.assert_array_equal(loss, expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("dtype, wrong", [(tf.int32, 3), (tf.int32, -1), (tf.uint8, 255), (tf.int64, 2**32 + 1)])
+def test_a_class_out_of_range_is_nan_in_xla_as_tensorflows_own(dtype, wrong, smoothing):
+    logits, classes = tf.constant([[1.0, 2.0, 0.5], [0.0, 1.0, 3.0]]), tf.constant([wrong, 2], dtype)
+    ours = tf.function(
+        lambda z: loss_and_gradient(lambda z: class_cross_entropy(z, classes, smoothing), z, np.ones(2)),
+        jit_compile=True,
+    )
+    loss, dz = ours(logits)
+    assert np.isnan(loss[0]) and np.all(np.isnan(dz[0]))
+    expected = loss_and_gradient(lambda z: class_cross_entropy(z, tf.constant([2]), smoothing), logits[1:], np.ones(1))
+    np.testing.assert_allclose(loss[1:], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(dz[1:], expected[1], rtol=1e-6)
+    if dtype in (tf.int32, tf.int64):
+        theirs = tf.function(
+            lambda z: loss_and_gradient(
+                lambda z: tf.nn.sparse_softmax_cross_entropy_with_logits(classes, z), z, np.ones(2)
+            ),
+            jit_compile=True,
+        )
+        np.testing.assert_array_equal(np.isnan(theirs(logits)[0]), np.isnan(loss))
+        np.testing.assert_array_equal(np.isnan(theirs(logits)[1]), np.isnan(dz))
+
+
+@pytest.mark.parametrize("wrong", [3, -1, 2**32 + 1])
+def test_a_class_out_of_range_is_an_error_on_a_cpu(wrong):
+    with tf.device("CPU"), pytest.raises(tf.errors.InvalidArgumentError):
+        class_cross_entropy(tf.ones((2, 3)), tf.constant([wrong, 2], tf.int64))
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64, tf.bfloat16], ids=lambda dtype: dtype.name)
+def test_whole_distributions_may_rule_out_a_class_whose_logit_is_minus_infinity(dtype):
+    logits = tf.constant([[1.0, -math.inf, 2.0], [-math.inf, 0.5, 0.0]], dtype)
+    probabilities = tf.constant([[0.25, 0.0, 0.75], [0.0, 1.0, 0.0]], dtype)
+    loss, dz = loss_and_gradient(lambda z: softmax_cross_entropy(z, probabilities), logits, np.ones(2))
+    # The same without the class.
+    kept = np.array([[0, 2], [1, 2]])
+    few = [tf.cast(tf.gather(tensor, kept, batch_dims=1), tf.float64) for tensor in (logits, probabilities)]
+    expected, dz_few = loss_and_gradient(cross_entropy(few[1]), few[0], np.ones(2))
+    dz_expected = np.zeros((2, 3))
+    np.put_along_axis(dz_expected, kept, np.asarray(dz_few), axis=1)
+    tolerance = 2e-2 if dtype == tf.bfloat16 else 1e-6
+    np.testing.assert_allclose(tf.cast(loss, tf.float64), expected, rtol=tolerance)
+    np.testing.assert_allclose(tf.cast(dz, tf.float64), dz_expected, atol=tolerance)
+
+
+def test_a_class_that_is_probable_and_impossible_costs_infinitely_much():
+    logits = tf.constant([[1.0, -math.inf, 2.0]])
+    assert softmax_cross_entropy(logits, tf.constant([[0.5, 0.5, 0.0]])) == math.inf
+    assert (
+        sparse_cross_entropy(logits, tf.constant([[1, 0]]), tf.constant([[0.5, 0.5]]), tf.constant([0.0])) == math.inf
+    )
+    assert sparse_cross_entropy(logits, tf.constant([[0]]), tf.constant([[0.5]]), tf.constant([0.25])) == math.inf
+
+
+def test_the_probabilities_gradient_is_zero_where_nothing_comes_back():
+    logits, probabilities = tf.constant([[1.0, -math.inf]]), tf.constant([[1.0, 0.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(probabilities)
+        loss = softmax_cross_entropy(logits, probabilities)
+    np.testing.assert_array_equal(tape.gradient(loss, probabilities, output_gradients=tf.zeros(1)), [[0.0, 0.0]])
+
+
+def test_a_given_class_may_be_impossible_while_all_others_have_their_share():
+    """p = 0 at one of the few classes, whose logit is -inf, and r above 0 at all others."""
+    logits = tf.constant([[1.0, -math.inf, 2.0, 0.5]], tf.float64)
+    indices, probabilities, rest = (
+        tf.constant([[1, 2]]),
+        tf.constant([[0.0, 0.6]], tf.float64),
+        tf.constant([0.2], tf.float64),
+    )
+    loss, dz = loss_and_gradient(lambda z: sparse_cross_entropy(z, indices, probabilities, rest), logits, np.ones(1))
+    few, p = np.array([1.0, 2.0, 0.5]), np.array([0.2, 0.6, 0.2])
+    log_q = few - np.log(np.exp(few).sum())
+    np.testing.assert_allclose(loss, [-(p * log_q).sum()], rtol=1e-12)
+    np.testing.assert_allclose(dz, [np.insert(np.exp(log_q) - p, 1, 0.0)], atol=1e-12)

@@ -151,3 +151,74 @@ def test_sandwiches_are_what_their_names_say():
     np.testing.assert_allclose(plain(x), expected, rtol=1e-4, atol=1e-5)
     pooled.set_weights(plain.get_weights())
     np.testing.assert_allclose(pooled(x), tf.nn.max_pool2d(expected, 2, 2, "VALID"), rtol=1e-4, atol=1e-5)
+
+
+@both_blocks
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_frozen_block_is_in_inference_also_in_training(block, fused):
+    layer = block(8, 2, fused=fused)
+    model = model_of(layer)
+    train(model, 1)
+    model.trainable = False
+    before = model.get_weights()
+    np.testing.assert_array_equal(model(images(), training=True), model(images()))
+    for weight, kept in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, kept)
+
+
+@both_blocks
+@pytest.mark.parametrize("frozen", ["norm_1", "norm_2", "projection_norm"])
+def test_each_normalization_may_be_frozen_alone(block, frozen):
+    fused, plain = block(8, 2, dtype="float64"), block(8, 2, fused=False, dtype="float64")
+    models = [model_of(layer) for layer in (fused, plain)]
+    models[1].set_weights(models[0].get_weights())
+    for layer in (fused, plain):
+        (norm,) = (norm for norm in (*layer.norms, layer.projection_norm) if norm.name == frozen)
+        norm.moving_mean.assign_add(0.5 * tf.ones_like(norm.moving_mean))
+        norm.trainable = False
+        kept = norm.get_weights()
+    x = images(dtype=np.float64)
+    (ours, derived), (theirs, expected) = (step_gradients(model, x) for model in models)
+    np.testing.assert_array_equal(ours, theirs)
+    for gradient, oracle in zip(derived, expected, strict=True):
+        np.testing.assert_allclose(gradient, oracle, rtol=0, atol=1e-10 * max(1, np.max(np.abs(oracle))))
+    for weight, before in zip(norm.get_weights(), kept, strict=True):
+        np.testing.assert_array_equal(weight, before)
+    moved = [weight for weight in models[0].weights if "moving_mean" in weight.path and np.any(weight)]
+    assert len(moved) == len(fused.norms) + 1, "the others follow the batch"
+
+
+@both_blocks
+@pytest.mark.parametrize("training", [False, True])
+def test_integers_are_computed_with_as_the_floats_that_they_are(block, training):
+    integers = np.random.default_rng(0).integers(0, 256, (2, *SHAPE), np.uint8)
+    layer = block(4)
+    layer.build((None, *SHAPE))
+    before = layer.get_weights()
+    outputs = layer(integers, training=training)
+    layer.set_weights(before)
+    np.testing.assert_array_equal(outputs, layer(integers.astype(np.float32), training=training))
+    assert outputs.dtype == tf.float32
+
+
+@both_blocks
+@pytest.mark.parametrize("strides", [1, 2, (3, 2)])
+def test_the_output_shape_is_told_without_running_the_block(block, strides, monkeypatch):
+    real = block(8, strides)(images()).shape
+    layer = block(8, strides)
+    monkeypatch.setattr(type(layer), "call", lambda self, inputs: pytest.fail("the block was run"))
+    assert layer.compute_output_shape((4, *SHAPE)) == real
+    assert layer(keras.Input(SHAPE)).shape == (None, *real[1:])
+    assert layer.compute_output_shape((None, None, SHAPE[1], 3)) == (None, None, *real[2:])
+    with pytest.raises(ValueError, match=r"have 5 channels.*takes 3"):
+        layer.compute_output_shape((None, 7, 6, 5))
+
+
+def test_sandwiches_tell_their_output_shape():
+    assert convolution_relu(5, strides=2).compute_output_shape((None, 7, 6, 3)) == (None, 4, 3, 5)
+    assert convolution_relu_pool(5).compute_output_shape((None, 7, None, 3)) == (None, 3, None, 5)
+
+
+def test_strides_that_are_none_are_refused():
+    with pytest.raises(ValueError, match="strides must be a positive integer or two of them, got 0"):
+        ResidualBlock(4, 0)

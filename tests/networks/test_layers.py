@@ -4,7 +4,17 @@ import pytest
 import tensorflow as tf
 
 from models.gradients.patchify import patches
-from models.layers import Convolution, GlobalPooling, Linear, MaxPooling, MeanPooling, Patchify
+from models.layers import (
+    Activation,
+    BatchNormalization,
+    Convolution,
+    Dropout,
+    GlobalPooling,
+    Linear,
+    MaxPooling,
+    MeanPooling,
+    Patchify,
+)
 
 LAYERS = {
     "patchify": lambda: Patchify(5, 2),
@@ -16,6 +26,12 @@ LAYERS = {
     "mean pooling": lambda: MeanPooling((2, 1), padding=((1, 0), (0, 0))),
     "global mean": lambda: GlobalPooling(),
     "global max": lambda: GlobalPooling("max"),
+}
+EVERY_LAYER = {
+    **LAYERS,
+    "activation": lambda: Activation("gelu"),
+    "batch normalization": lambda: BatchNormalization(),
+    "dropout": lambda: Dropout(0.5, seed=1),
 }
 SHAPE = (2, 6, 4, 3)
 
@@ -179,3 +195,118 @@ def test_other_wrong_values_are_named():
         MaxPooling(7)(images())
     with pytest.raises(ValueError, match=r"pool_size must be a positive integer or two of them, got 2.5"):
         MeanPooling(2.5)
+
+
+def in_policy(name, policy):
+    """A layer of `EVERY_LAYER` with this dtype policy."""
+    config = EVERY_LAYER[name]().get_config()
+    return type(EVERY_LAYER[name]()).from_config({**config, "dtype": policy})
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("policy, computed", [("float32", tf.float32), ("mixed_bfloat16", tf.bfloat16)])
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "bool"])
+@pytest.mark.parametrize("name", EVERY_LAYER)
+def test_integers_are_computed_with_as_the_floats_that_they_are(name, dtype, policy, computed, training):
+    layer = in_policy(name, policy)
+    integers = np.random.default_rng(0).integers(0, 200, SHAPE).astype(dtype)
+    layer.build(SHAPE)
+    options = {"training": training} if name in ("batch normalization", "dropout") else {}
+    before = layer.get_weights()
+    outputs = layer(integers, **options)
+    layer.set_weights(before)
+    expected = layer(integers.astype(np.float32), **options)
+    assert outputs.dtype == computed
+    np.testing.assert_array_equal(outputs, expected)
+
+
+@pytest.mark.parametrize("name", EVERY_LAYER)
+def test_a_model_of_bytes_gives_what_the_layer_gives(name):
+    layer = EVERY_LAYER[name]()
+    inputs = keras.Input(SHAPE[1:], dtype="uint8")
+    model = keras.Model(inputs, layer(inputs))
+    integers = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
+    assert model.outputs[0].dtype == "float32"
+    np.testing.assert_allclose(model.predict(integers, verbose=0), layer(integers.astype(np.float32)), rtol=1e-5)
+
+
+GEOMETRIES = [
+    (lambda: Patchify(5, 2), (2, 6, 4, 3)),
+    (lambda: Patchify(5, 2), (2, 6, 12)),
+    (lambda: Convolution(5, (3, 2), strides=(2, 3)), (2, 7, 5, 3)),
+    (lambda: Convolution(5, (3, 2), strides=(2, 3), padding="valid"), (2, 7, 5, 3)),
+    (lambda: Convolution(5, 3, 2, padding=((2, 0), (1, 3))), (2, 7, 5, 3)),
+    (lambda: Convolution(5, 1, (3, 2)), (2, 7, 5, 3)),
+    (lambda: Linear(5), (2, 3)),
+    (lambda: Linear(5), (2, 7, 5, 3)),
+    *(
+        (lambda pool=pool, options=options: pool(*options), (2, 7, 5, 3))
+        for pool in (MaxPooling, MeanPooling)
+        for options in [(2,), ((3, 2), (1, 4)), (3, 2, "same"), ((3, 2), 2, ((1, 2), (0, 1)))]
+    ),
+    (lambda: GlobalPooling("mean"), (2, 7, 5, 3)),
+    (lambda: GlobalPooling("max"), (2, 7, 5, 3)),
+    (lambda: Activation("relu"), (2, 7, 5, 3)),
+    (lambda: BatchNormalization(), (2, 7, 5, 3)),
+    (lambda: Dropout(0.5), (2, 7)),
+]
+
+
+@pytest.mark.parametrize("make, shape", GEOMETRIES, ids=lambda value: None if callable(value) else str(value))
+def test_the_output_shape_is_told_without_running_the_layer(make, shape, monkeypatch):
+    real = make()(images(shape)).shape
+    layer = make()
+    monkeypatch.setattr(type(layer), "call", lambda self, inputs: pytest.fail("the layer was run"))
+    assert layer.compute_output_shape(shape) == real
+    assert layer.compute_output_shape((None, *shape[1:])) == (None, *real[1:])
+    assert layer(keras.Input(shape[1:])).shape == (None, *real[1:])
+    assert layer.compute_output_shape(shape) == real, "built, it says the same"
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize(
+    "make, shape",
+    [(make, shape) for make, shape in GEOMETRIES if len(shape) == 4],
+    ids=lambda value: None if callable(value) else str(value),
+)
+def test_a_length_that_is_unknown_stays_so_and_the_other_is_told(make, shape, axis):
+    real = list(make()(images(shape)).shape)
+    if len(real) == 4:
+        real[axis] = None
+    unknown = tuple(None if place == axis else length for place, length in enumerate(shape))
+    assert make().compute_output_shape(unknown) == tuple(real)
+
+
+@pytest.mark.parametrize(
+    "layer, shape, message",
+    [
+        (MaxPooling(3), (None, 2, 9, 3), "windows of 3x3 do not fit into images of 2x9"),
+        (Convolution(4, 3, padding="valid"), (None, 9, 2, 3), "windows of 3x3 do not fit into images of 9x2"),
+        (Patchify(4, 2), (None, 8, 7, 3), r"patches of 2x2 do not tile images of shape \(None, 8, 7, 3\)"),
+        (Patchify(4, 2), (None, 8, 7), "patches of length 7 are not 2x2 pixels of whole channels"),
+        (MeanPooling(2, padding=((2, 0), (0, 0))), (None, 8, 8, 3), "leaves a pool of 2x2 outside of the images"),
+    ],
+)
+def test_a_shape_that_the_layer_does_not_take_is_refused_when_it_is_asked_for(layer, shape, message):
+    with pytest.raises(ValueError, match=message):
+        layer.compute_output_shape(shape)
+
+
+@pytest.mark.parametrize("name", ["patchify", "convolution", "linear"])
+def test_other_channels_than_built_for_have_no_output_shape(name):
+    layer = LAYERS[name]()
+    layer(images())
+    with pytest.raises(ValueError, match=r"have 5 channels.*takes 3"):
+        layer.compute_output_shape((None, 6, 4, 5))
+
+
+@pytest.mark.parametrize("make", [lambda: Convolution(4, 3), lambda: MaxPooling(2), lambda: GlobalPooling()])
+def test_what_is_no_image_is_refused_by_its_axes(make):
+    with pytest.raises(ValueError, match="expected ndim=4, found ndim=2"):
+        make()(np.zeros((2, 5), np.float32))
+
+
+def test_patches_are_squares():
+    assert Patchify(5, (2, 2)).patch_size == 2
+    with pytest.raises(ValueError, match=r"patches are squares, got the patch_size \(2, 3\)"):
+        Patchify(5, (2, 3))

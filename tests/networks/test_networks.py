@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from models import networks
+from models.layers import BatchNormalization
 from tfpipeline.system.errors import FlagError
 
 # Small widths: what is tested is that the network learns, not how good it becomes.
@@ -148,3 +149,182 @@ def test_global_pooling_learns_from_three_sizes_in_one_run_and_evaluates_on_othe
     for size in ((16, 16), (24, 20), (32, 32), (40, 28), (19, 33)):
         images, truth = batch(*size, count=200)
         assert model.evaluate(images, truth, verbose=0)[1] > 0.9, size
+
+
+COUNTS = "a whole number in 1..65536"
+WIDTHS = "one or more whole numbers in 1..65536"
+ANY_WIDTHS = "whole numbers in 1..65536, or nothing"
+LAYERS = "a whole number in 1..1000"
+NUMBERS = {
+    "mlp": {"hidden_dims": ANY_WIDTHS},
+    "patchify_net": {"patch_size": COUNTS, "filters": COUNTS, "hidden": COUNTS},
+    "conv_classifier": {
+        "filters_per_layer": WIDTHS,
+        "layers_per_block": LAYERS,
+        "pool_every": COUNTS,
+        "hidden_dims": ANY_WIDTHS,
+    },
+    "resnet_classifier": {
+        "filters_per_layer": WIDTHS,
+        "layers_per_block": LAYERS,
+        "pool_every": COUNTS,
+        "hidden_dims": ANY_WIDTHS,
+    },
+    "sequential_cnn": {"levels": ANY_WIDTHS, "flat_levels": ANY_WIDTHS, "layers_per_level": LAYERS},
+    "global_pool_cnn": {"filters_per_layer": WIDTHS},
+    "fast_resnet": {"width": COUNTS, "stem_strides": "a whole number in 0..65536"},
+}
+
+
+def refusal_of(name, pairs, shape=(16, 16, 3), **options):
+    """The error text of a network with these options."""
+    with pytest.raises(FlagError) as refusal:
+        networks.build(name, shape, 10, **networks.parse_options(name, pairs), **options)
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+def test_every_number_among_the_options_is_tested():
+    for name in networks.NETWORKS:
+        others = {"activation", "mode", "dropout", "batch_norm", "bottleneck"}
+        assert set(networks.options_of(name)) - others == NUMBERS[name].keys()
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "", "65537", "8,0", "8,-3"])
+@pytest.mark.parametrize(("name", "option"), [(name, option) for name in NUMBERS for option in NUMBERS[name]])
+def test_zero_negative_and_empty_options_are_refused_by_name(name, option, value):
+    words = NUMBERS[name][option]
+    if (value == "" and words == ANY_WIDTHS) or (value == "0" and option == "stem_strides"):
+        assert networks.build(name, (16, 16, 3), 10, **networks.parse_options(name, [f"{option}={value}"]))
+        return
+    refusal = refusal_of(name, [f"{option}={value}"])
+    is_number = value.lstrip("-").isdigit() or (value and "numbers" in words) or (value == "" and words == WIDTHS)
+    reason = f"{option} must be {words}" if is_number else "invalid literal for int"
+    assert refusal.startswith(f"--network-options {option}={value}: {reason}")
+
+
+@pytest.mark.parametrize("value", ["-0.1", "1.0", "1.5", "nan", "inf"])
+@pytest.mark.parametrize("name", ["mlp", "conv_classifier", "resnet_classifier"])
+def test_a_dropout_that_is_none_is_refused(name, value):
+    expected = f"--network-options dropout={value}: dropout must be a number from 0 on and below 1"
+    assert refusal_of(name, [f"dropout={value}"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("mlp", {"hidden_dims": 3}, "hidden_dims=3: hidden_dims must be whole numbers in 1..65536, or nothing"),
+        ("mlp", {"hidden_dims": (2.5,)}, "hidden_dims=2.5: hidden_dims must be whole numbers"),
+        ("mlp", {"hidden_dims": (True,)}, "hidden_dims=True: hidden_dims must be whole numbers"),
+        ("mlp", {"activation": "swish"}, "activation=swish: activation must be one of relu, leaky_relu, sigmoid"),
+        ("patchify_net", {"filters": "4"}, "filters=4: filters must be a whole number in 1..65536"),
+        ("conv_classifier", {"batch_norm": 1}, "batch_norm=1: batch_norm must be true or false"),
+        ("conv_classifier", {"filters_per_layer": ()}, "filters_per_layer=: filters_per_layer must be one or more"),
+        ("global_pool_cnn", {"mode": "median"}, "mode=median: mode must be mean or max"),
+        (
+            "resnet_classifier",
+            {"bottleneck": True, "filters_per_layer": (8, 6)},
+            "filters_per_layer=8,6: with bottleneck=true each must be divisible by 4",
+        ),
+    ],
+)
+def test_values_of_other_types_are_refused_by_name(name, options, message):
+    assert refusal_of(name, [], **options).startswith(f"--network-options {message}")
+
+
+def test_lists_are_as_good_as_tuples_and_an_int_as_good_as_a_float():
+    model = networks.build("mlp", (4, 4, 3), 10, hidden_dims=[3, 2], dropout=0)
+    assert networks.parameter_count(model) == 48 * 3 + 3 + 3 * 2 + 2 + 2 * 10 + 10
+
+
+ANY_SIZE = {"resnet_classifier", "sequential_cnn", "global_pool_cnn", "fast_resnet"}
+
+
+@pytest.mark.parametrize("name", sorted(ANY_SIZE))
+@pytest.mark.parametrize("shape", [(None, None, 3), (None, 24, 3), (16, None, 3)])
+def test_a_network_with_global_pooling_takes_sizes_that_are_unknown(name, shape):
+    keras.utils.set_random_seed(0)
+    model = networks.build(name, shape, 10, **SMALL[name])
+    height, width = (length or known for length, known in zip(shape, (20, 28), strict=False))
+    images, _ = random_images(2, 32)
+    images = images[:, :height, :width]
+    keras.utils.set_random_seed(0)
+    known = networks.build(name, (height, width, 3), 10, **SMALL[name])
+    np.testing.assert_allclose(model(images), known(images), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(model.predict(images, verbose=0), known(images), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL.keys() - ANY_SIZE))
+@pytest.mark.parametrize("shape", [(None, None, 3), (None, 16, 3)])
+def test_a_network_that_flattens_refuses_sizes_that_are_unknown(name, shape):
+    refusal = refusal_of(name, [], shape)
+    assert refusal.startswith(
+        f"--network {name} does not fit images of {shape}: it flattens them, so all must have one"
+    )
+
+
+def test_images_of_unknown_size_that_turn_out_too_small_are_no_nan():
+    model = networks.build("fast_resnet", (None, None, 3), 10, width=1)
+    assert np.all(np.isfinite(model.predict(random_images(2, 8)[0], verbose=0)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="windows of 2x2 do not fit into the images"):
+        model.predict(random_images(2, 7)[0], verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "least"),
+    [
+        ("conv_classifier", {"filters_per_layer": (2, 2), "hidden_dims": ()}, 4),
+        ("conv_classifier", {"filters_per_layer": (2, 2, 2), "hidden_dims": (), "pool_every": 1}, 64),
+        ("resnet_classifier", {"filters_per_layer": (4, 4, 4), "layers_per_block": 1, "pool_every": 1}, 4),
+        ("fast_resnet", {"width": 1}, 8),
+        ("fast_resnet", {"width": 1, "stem_strides": 2}, 15),
+        ("fast_resnet", {"width": 1, "stem_strides": 5}, 36),
+    ],
+)
+def test_images_that_are_too_small_are_refused_with_the_least_size(name, options, least):
+    model = networks.build(name, (least, least, 3), 10, **options)
+    assert np.all(np.isfinite(model(np.zeros((1, least, least, 3)))))
+    for shape in ((least - 1, least - 1, 3), (least - 1, 80, 3), (80, 1, 3)):
+        assert refusal_of(name, [], shape, **options) == (
+            f"--network {name} with {options} takes images of at least {least}x{least}, got {shape[0]}x{shape[1]}: "
+            "enlarge them, or pool less"
+        )
+
+
+def test_images_that_patches_do_not_tile_are_refused_with_what_does():
+    refusal = refusal_of("patchify_net", [], (6, 8, 3))
+    assert refusal.endswith("images of (6, 8, 3): height and width must be multiples of patch_size=4")
+
+
+def test_weights_that_do_not_fit_into_memory_are_refused(monkeypatch):
+    def full(*arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(networks, "_build", full)
+    expected = "--network mlp with {'hidden_dims': (65536,)} does not fit into memory: make it smaller"
+    assert refusal_of("mlp", ["hidden_dims=65536"]) == expected
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_without_batch_normalization_a_resnet_has_none_in_its_stem_either(bottleneck):
+    options = {"filters_per_layer": (4, 8), "bottleneck": bottleneck}
+    model = networks.build("resnet_classifier", (8, 8, 3), 10, batch_norm=False, **options)
+    assert not [variable.path for variable in model.variables if "gamma" in variable.path or "moving" in variable.path]
+    assert model.layers[2].use_bias
+    normalized = networks.build("resnet_classifier", (8, 8, 3), 10, **options)
+    assert isinstance(normalized.layers[3], BatchNormalization) and not normalized.layers[2].use_bias
+
+
+@pytest.mark.parametrize("low, high", [(1, 9), (4, 9), (5, 5), (8, 9)])
+@pytest.mark.parametrize("target", [0, 1, 700, 1100, 1500, 10**6])
+def test_the_closest_width_stays_within_its_bounds(low, high, target):
+    def build_at(width):
+        return networks.build("mlp", (4, 4, 3), 10, hidden_dims=(3 * width,))
+
+    distances = {width: abs(networks.parameter_count(build_at(width)) - target) for width in range(low, high + 1)}
+    assert networks.closest_width(target, build_at, low, high) == min(distances, key=distances.get)
+
+
+def test_bounds_without_a_width_are_refused():
+    with pytest.raises(ValueError, match="there is no width from 5 to 4"):
+        networks.closest_width(100, None, 5, 4)

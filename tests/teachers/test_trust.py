@@ -350,7 +350,9 @@ def link(name, target):
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://127.0.0.1/x", "https://127.0.0.1/x"])
 def test_no_redirect_to_another_scheme_is_followed(hostile, address):
-    with pytest.raises(UserError, match=r"could not be fetched .*(redirects from http to .*, which is not f|is not allowed)"):
+    with pytest.raises(
+        UserError, match=r"could not be fetched .*(redirects from http to .*, which is not f|is not allowed)"
+    ):
         load_teacher(hostile(redirects_to(address)))
 
 

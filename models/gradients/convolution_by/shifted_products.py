@@ -9,20 +9,24 @@ With g = dL/dy, the axes b, h, w as rows:
     3. dL/dK_pq = s_pq^T g. Nothing is summed over p and q, so nothing is rounded between the products.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
-from models.gradients.windows import dimensions, rows, windows_on
+from models.gradients.windows import Length, Padding, add, dimensions, rows, windows_on
 
 
-def forward(images, kernel, strides, padding):
+def forward(images: tf.Tensor, kernel: tf.Tensor, strides: tuple[int, int], padding: Padding) -> tf.Tensor:
     """y, (B, H', W', F); the arguments are those of `models.gradients.convolution.convolution`."""
     windows = windows_on(dimensions(images), kernel.shape[:2], strides, padding)
     padded = windows.pad(images)
     products = [tf.matmul(rows(windows.seen(padded, place)), kernel[place]) for place in windows.places]
-    return tf.reshape(tf.add_n(products), (-1, *windows.output, kernel.shape[3]))
+    return tf.reshape(add(products), (-1, *windows.output, kernel.shape[3]))
 
 
-def images_gradient(g, kernel, shape, strides, padding):
+def images_gradient(
+    g: tf.Tensor, kernel: tf.Tensor, shape: Sequence[Length], strides: tuple[int, int], padding: Padding
+) -> tf.Tensor:
     """dL/dx, of the shape given."""
     windows = windows_on(shape, kernel.shape[:2], strides, padding)
     products = []
@@ -30,10 +34,12 @@ def images_gradient(g, kernel, shape, strides, padding):
         product = tf.matmul(rows(g), kernel[place], transpose_b=True)
         seen = tf.reshape(product, (-1, *windows.output, kernel.shape[2]))
         products.append(windows.put_back(seen, place))
-    return windows.crop(tf.add_n(products))
+    return windows.crop(add(products))
 
 
-def kernel_gradient(images, g, shape, strides, padding):
+def kernel_gradient(
+    images: tf.Tensor, g: tf.Tensor, shape: tuple[int, int, int, int], strides: tuple[int, int], padding: Padding
+) -> tf.Tensor:
     """dL/dK, of the shape given."""
     windows = windows_on(dimensions(images), shape[:2], strides, padding)
     padded = windows.pad(images)

@@ -3,12 +3,19 @@
 Unfolding repeats each pixel for every window that sees it, up to PQ times: the price of having one large product.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
-from models.gradients.windows import dimensions, pair, rows, windows_on
+from models.gradients.windows import Length, Padding, add, dimensions, pair, rows, windows_on
 
 
-def unfold(images, size, strides=1, padding="valid"):
+def unfold(
+    images: tf.Tensor,
+    size: int | tuple[int, int],
+    strides: int | tuple[int, int] = 1,
+    padding: Padding = "valid",
+) -> tf.Tensor:
     """M[b,h,w,(pQ+q)C+c] = x[b,hS+p-top,wT+q-left,c], x being 0 outside of the images
 
     Args:
@@ -32,7 +39,13 @@ def unfold(images, size, strides=1, padding="valid"):
     return unfolded(images)
 
 
-def fold(columns, output_shape, size, strides=1, padding="valid"):
+def fold(
+    columns: tf.Tensor,
+    output_shape: Sequence[Length],
+    size: int | tuple[int, int],
+    strides: int | tuple[int, int] = 1,
+    padding: Padding = "valid",
+) -> tf.Tensor:
     """x[b,i,j,c] = sum_hwpq M[b,h,w,(pQ+q)C+c] [hS+p-top = i] [wT+q-left = j]
 
     Unfolding copies, so its transpose adds the copies up. It is no inverse: a pixel in n windows comes back n times.
@@ -54,7 +67,7 @@ def fold(columns, output_shape, size, strides=1, padding="valid"):
     def folded(columns):
         values = tf.split(columns, windows.size[0] * windows.size[1], axis=-1)
         parts = [windows.put_back(value, place) for value, place in zip(values, windows.places, strict=True)]
-        return windows.crop(tf.add_n(parts)), lambda g: unfold(g, *geometry)
+        return windows.crop(add(parts)), lambda g: unfold(g, *geometry)
 
     return folded(columns)
 
@@ -64,20 +77,24 @@ def fold(columns, output_shape, size, strides=1, padding="valid"):
 #     2. dL/dK = M^T G, for which x is unfolded again: M would fill up to PQ times the memory of x until then.
 
 
-def forward(images, kernel, strides, padding):
+def forward(images: tf.Tensor, kernel: tf.Tensor, strides: tuple[int, int], padding: Padding) -> tf.Tensor:
     """y, (B, H', W', F); the arguments are those of `models.gradients.convolution.convolution`."""
     columns = unfold(images, kernel.shape[:2], strides, padding)
     return tf.reshape(tf.matmul(rows(columns), rows(kernel)), (*dimensions(columns)[:3], kernel.shape[3]))
 
 
-def images_gradient(g, kernel, shape, strides, padding):
+def images_gradient(
+    g: tf.Tensor, kernel: tf.Tensor, shape: Sequence[Length], strides: tuple[int, int], padding: Padding
+) -> tf.Tensor:
     """dL/dx, of the shape given."""
     columns = tf.matmul(rows(g), rows(kernel), transpose_b=True)
     columns = tf.reshape(columns, (*dimensions(g)[:3], columns.shape[-1]))
     return fold(columns, shape, kernel.shape[:2], strides, padding)
 
 
-def kernel_gradient(images, g, shape, strides, padding):
+def kernel_gradient(
+    images: tf.Tensor, g: tf.Tensor, shape: tuple[int, int, int, int], strides: tuple[int, int], padding: Padding
+) -> tf.Tensor:
     """dL/dK, of the shape given."""
     columns = unfold(images, shape[:2], strides, padding)
     return tf.reshape(tf.matmul(rows(columns), rows(g), transpose_a=True), shape)
