@@ -131,7 +131,36 @@ LAYOUTS = {
     "images beside": {"train": "train/cat/1.png train/dog/1.png", "": "pages/title.png title.png"},
     "an image above": {"train": "p/train/cat/1.png p/train/dog/1.png", "val": "p/val/cat/1.png", "": "title.png"},
     "a class named like a split": {"train": "train/cat/1.png train/dog/1.png", "": "bus/1.png car/2.png"},
+    "with years": {
+        "train2017": "coco/train2017/cat/1.png coco/train2017/dog/1.png",
+        "val2017": "coco/val2017/dog/1.png",
+    },
+    "with sizes": {
+        "train_64x64": "train_64x64/cat/1.png train_64x64/dog/1.png",
+        "valid_64x64": "valid_64x64/cat/1.png",
+    },
+    "in two words": {"Test_Set": "Test_Set/cat/1.png", "Train_Set": "Train_Set/cat/1.png Train_Set/dog/1.png"},
+    "all of COCO": {"train2017": "train2017/1.png", "unlabeled2017": "unlabeled2017/1.png", "val2017": "val2017/1.png"},
+    "as images": {
+        "testimages": "testimages/cat/1.png",
+        "train-images": "train-images/cat/1.png train-images/dog/1.png",
+    },
     "a class that one split alone has": {"train": "train/cat/1.png train/dog/1.png", "test": "test/dog/1.png"},
+}
+
+
+# What is in the longer names.
+WORDS = {
+    "train2017": "train",
+    "val2017": "val",
+    "train_64x64": "train",
+    "valid_64x64": "valid",
+    "Test_Set": "test",
+    "Train_Set": "train",
+    "testimages": "test",
+    "train-images": "train",
+    "Training": "training",
+    "unlabeled2017": "unlabeled",
 }
 
 
@@ -151,9 +180,12 @@ def test_each_image_is_in_the_split_of_its_folders_with_its_class(tmp_path, kind
     assert list(splits_of(ImageFlags(images=spec))) == splits
     for split in splits:
         source = source_of(spec, split)
-        found = {name: source.classes[truth][0] for name, _, truth in source}
-        assert found == {name: "cat" if "cat" in name.split("/") else "dog" for name in images[split]}
+        found = {name: source.classes[truth][0] if source.classes else None for name, _, truth in source}
+        assert found == {
+            name: next((c for c in ("cat", "dog") if c in name.split("/")), None) for name in images[split]
+        }
         assert [name for name, _, _ in source_of(spec, split.lower())] == images[split]
+        assert [name for name, _, _ in source_of(spec, WORDS.get(split, split))] == images[split]
     if beside := images.get(""):
         (note,) = source.notes
         assert f"{len(beside)} images lie beside the folders of splits ({', '.join(splits)})" in note
@@ -162,6 +194,34 @@ def test_each_image_is_in_the_split_of_its_folders_with_its_class(tmp_path, kind
         assert source.notes == []
     with pytest.raises(FlagError, match=f"has no split 'eval'; give --split {' or '.join(splits)}, or a slice"):
         list(source_of(spec, "eval"))
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("train station", "bus stop"),
+        ("train station", "bullet train"),
+        ("train station", "test tube", "bus stop"),
+        ("latest", "contest"),
+        ("trained", "tested"),
+        ("train2017", "train2014"),
+        ("cat", "unlabeled"),
+        ("cat", "extra"),
+    ],
+)
+def test_folders_of_classes_are_not_taken_for_splits(tmp_path, folders):
+    spec = f"folder:{write_folder(tmp_path / 'x', {f'{folder}/1.png': GOOD for folder in folders})}"
+    source = source_of(spec)
+    assert [name for name, _ in source.classes] == sorted(folders)
+    assert len(list(source)) == len(folders)
+    alike = (
+        "folders with names like those of splits (test tube, train station) are taken for others"
+        if "test tube" in folders
+        else ""
+    )
+    assert alike in "".join(source.notes)
+    assert bool(source.notes) == bool(alike)
+    assert splits_of(ImageFlags(images=spec)) == ("train",)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +298,8 @@ def test_the_truth_of_a_slice_is_that_of_its_split(tmp_path):
         (("train", "valid"), "valid"),
         (("test", "train", "validation"), "validation"),
         (("Test", "Train"), "Test"),
+        (("train2017", "val2017"), "val2017"),
+        (("test", "training", "dev"), "dev"),
         (("train",), None),
         (("train", "unlabeled"), None),
         ((), None),
@@ -265,3 +327,15 @@ def test_of_several_splits_none_of_which_is_held_out_one_must_be_named(tmp_path)
     images = ImageFlags(images=f"folder:{write_folder(tmp_path / 'x', {'train/1.png': GOOD, 'training/2.png': GOOD})}")
     with pytest.raises(FlagError, match="has the splits train, training; say which one is to be measured on"):
         split_to_measure_on(images)
+
+
+def test_splits_below_some_classes_alone_are_none_and_that_is_said(tmp_path):
+    files = dict.fromkeys(("cat/train/1.png", "cat/test/1.png", "dog/1.png"), GOOD)
+    source = source_of(f"folder:{write_folder(tmp_path / 'x', files)}")
+    assert [(name, source.classes[truth][0]) for name, _, truth in source] == [
+        ("cat/test/1.png", "cat"), ("cat/train/1.png", "cat"), ("dog/1.png", "dog"),
+    ]  # fmt: skip
+    assert source.notes == [
+        "folder:x: folders with names like those of splits (test, train) are taken for others, because not every image"
+        " lies in one"
+    ]

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import pathlib
+import typing
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -14,8 +15,8 @@ from tfpipeline.images.folders import walk
 from tfpipeline.images.listing import Entry
 from tfpipeline.images.places import expand
 from tfpipeline.images.source import Source
-from tfpipeline.images.split_folders import find_splits, shared_folders, without_split
-from tfpipeline.images.splits import Splits, WholeSplit, one_split, spellings_of
+from tfpipeline.images.split_folders import find_split_folders, shared_folders
+from tfpipeline.images.splits import Splits, WholeSplit, meanings_of, one_split, spellings_of, word_of
 from tfpipeline.images.truth import Classes, classes_of_folders, join_csv
 from tfpipeline.system import FlagError, UserError, sha256_of_file
 
@@ -50,7 +51,7 @@ class FileSource(Source):
 
     @property
     def splits(self) -> Splits:
-        return self._splits[0]
+        return self._layout.splits
 
     @property
     def total(self) -> int:
@@ -75,18 +76,18 @@ class FileSource(Source):
         return images
 
     @functools.cached_property
-    def _splits(self) -> tuple[Splits, dict[str, list[Entry]]]:
-        """(the splits, the entries of each)"""
+    def _layout(self) -> "_Layout":
         entries = self._images.entries
         names = [entry.name for entry in entries]
-        folders = find_splits(names)
-        if folders is None:
-            called = [self.path.resolve().name, *shared_folders(names)]
-            splits = one_split(str(self.path), called, lambda: len(entries))
-            return splits, dict.fromkeys(splits, entries)
-        parts: dict[str, list[Entry]] = {folder: [] for folder in sorted({folder for folder in folders if folder})}
+        found = find_split_folders(names)
+        if found is None:
+            shared = shared_folders(names)
+            self._note_folders_like_splits(names, len(shared))
+            splits = one_split(str(self.path), [self.path.resolve().name, *shared], lambda: len(entries))
+            return _Layout(splits, dict.fromkeys(splits, entries), str)
+        parts: dict[str, list[Entry]] = {folder: [] for folder in sorted({name for name in found.folders if name})}
         outside: list[Entry] = []
-        for entry, folder in zip(entries, folders, strict=True):
+        for entry, folder in zip(entries, found.folders, strict=True):
             (outside if folder is None else parts[folder]).append(entry)
         if outside:
             self.notes.append(
@@ -94,13 +95,20 @@ class FileSource(Source):
                 f" no split, the first {outside[0].name}; if one of these folders is a class, give it another name"
             )
         known = {split: WholeSplit(functools.partial(len, part)) for split, part in parts.items()}
-        return Splits(str(self.path), known, spellings_of(list(parts))), parts
+        return _Layout(Splits(str(self.path), known, spellings_of(list(parts))), parts, found.remove)
+
+    def _note_folders_like_splits(self, names, level):
+        folders = {folder for name in names for folder in name.split("/")[level:-1] if word_of(folder)}
+        if len(meanings_of(folders)) > 1:
+            self.notes.append(
+                f"{self.spec}: folders with names like those of splits ({', '.join(sorted(folders))}) are taken for"
+                " others, because not every image lies in one"
+            )
 
     @functools.cached_property
     def _plan(self) -> tuple[list[Entry], list[int | None], Classes]:
         """(the entries asked for, class index or None of each, classes)"""
-        splits, parts = self._splits
-        spans = splits.spans(self.split)
+        spans, parts = self.splits.spans(self.split), self._layout.parts
         asked = [entry for span in spans for entry in parts[span.split][span.first : span.last]]
         whole = [entry.name for split in {span.split: None for span in spans} for entry in parts[split]]
         names = list(dict.fromkeys(whole))
@@ -115,11 +123,11 @@ class FileSource(Source):
 
     def _classes_of_folders(self, names):
         """Where the images asked for lie in one folder, those of all splits may still tell of several classes."""
-        class_indices, classes = classes_of_folders([without_split(name) for name in names])
+        class_indices, classes = classes_of_folders(list(map(self._layout.without_split, names)))
         if classes:
             return class_indices, classes
-        every = list(dict.fromkeys(entry.name for part in self._splits[1].values() for entry in part))
-        class_indices, classes = classes_of_folders([without_split(name) for name in every])
+        every = list(dict.fromkeys(entry.name for part in self._layout.parts.values() for entry in part))
+        class_indices, classes = classes_of_folders(list(map(self._layout.without_split, every)))
         class_of = dict(zip(every, class_indices, strict=True)) if classes else {}
         return [class_of.get(name) for name in names], classes
 
@@ -129,6 +137,14 @@ class FileSource(Source):
                 f"{self.spec}: --split {self.split} holds no image of {missing:,} of {len(classes):,} classes, because"
                 " slices follow the images' names; --hold-out 10% keeps a share of all of them"
             )
+
+
+class _Layout(typing.NamedTuple):
+    """The splits, the entries of each, and what takes the folder of a split out of an image's name."""
+
+    splits: Splits
+    parts: dict[str, list[Entry]]
+    without_split: Callable[[str], str]
 
 
 def require(kind: str, path: pathlib.Path) -> None:

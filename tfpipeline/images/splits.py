@@ -13,15 +13,23 @@ import dataclasses
 import itertools
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from tfpipeline.system import FlagError
 
 TRAINING = "train"
-_SYNONYMS = (("valid", "validation", "val"), ("train", "training"), ("test", "testing"))
-_OTHERS = ("dev", "eval")
-_NAMES = (*(name for group in _SYNONYMS for name in group), *_OTHERS)
-_HELD_OUT = ("valid", "validation", "val", "dev", "eval", "test", "testing")  # the first that is there
+_WORDS = {
+    "train": ("train", "training"),
+    "valid": ("valid", "validation", "val"),
+    "test": ("test", "testing"),
+    "dev": ("dev",),
+    "eval": ("eval", "evaluation"),
+    "trainval": ("trainval",),
+}  # what splits are called, by what they are
+_WORDS_BESIDE = {"unlabeled": ("unlabeled", "unlabelled"), "extra": ("extra",)}  # these only where others are
+_MEANING = {word: meaning for meaning, words in (_WORDS | _WORDS_BESIDE).items() for word in words}
+_HELD_OUT = ("valid", "dev", "eval", "test")  # the first that is there
+_NAME = re.compile(f"({'|'.join(_MEANING)})(set|data|images?)?")
 
 
 class Split(typing.Protocol):
@@ -146,18 +154,42 @@ class Splits(Mapping[str, Split]):
 
 def is_split_name(folder: str) -> bool:
     """Whether a folder of this name holds a split, such as train, Test or validation."""
-    return folder.lower() in _NAMES
+    match = _NAME.fullmatch(folder.lower())
+    return match is not None and _MEANING[match[1]] in _WORDS
+
+
+def word_of(name: str) -> str | None:
+    """The word in a name that splits are called by, as val in val2017; None where there is none, or more than one."""
+    words = _words_in(name)
+    return words[0] if len(words) == 1 else None
+
+
+def are_splits(folders: Collection[str]) -> bool:
+    """Whether folders are splits by words in their names, each another one, as train2017 and val2017."""
+    return len(folders) > 1 and len(meanings_of(folders)) == len(folders)
+
+
+def meanings_of(folders: Collection[str]) -> set[str]:
+    """Which splits the words in the names of folders stand for."""
+    return {_MEANING[word] for folder in folders if (word := word_of(folder))}
+
+
+def _words_in(name):
+    found = (_NAME.fullmatch(part) for part in re.split("[^a-z]+", name.lower()))
+    return [match[1] for match in found if match]
 
 
 def held_out_split(names: Sequence[str]) -> str | None:
     """The split to measure on among those of a source, by their names; None where there is but one to train on."""
-    by_word = {name.lower(): name for name in reversed(names)}
-    return next((by_word[word] for word in _HELD_OUT if word in by_word), None)
+    by_meaning = {_MEANING.get(word_of(name) or ""): name for name in reversed(names)}
+    return next((by_meaning[meaning] for meaning in _HELD_OUT if meaning in by_meaning), None)
 
 
 def spellings_of(names: Sequence[str]) -> dict[str, str]:
-    """Other spellings of splits, in small letters, where these are no other split."""
-    return {name.lower(): name for name in reversed(names) if name.lower() not in names}
+    """Shorter spellings of splits, where these are no other split: in small letters, and the word in a longer name."""
+    shorter = {word: name for name in reversed(names) if (word := word_of(name))}
+    spellings = shorter | {name.lower(): name for name in reversed(names)}
+    return {word: name for word, name in spellings.items() if word not in names}
 
 
 def one_split(source: str, names: Sequence[str], count: Callable[[], int]) -> Splits:
@@ -171,8 +203,8 @@ def one_split(source: str, names: Sequence[str], count: Callable[[], int]) -> Sp
         names: what it is called: the name of the archive or folder, and of the folders that all its images share.
         count: () -> the number of its images.
     """
-    said = [word for name in names for word in re.split("[^a-z]+", name.lower()) if word in _NAMES]
-    words = {word for word in said for group in (*_SYNONYMS, (word,)) if word in group for word in group}
+    said = [word for name in names for word in _words_in(name) if _MEANING[word] in _WORDS]
+    words = {word for one in said for word in _WORDS[_MEANING[one]]}
     stated = f", or {said[0]} as its name says" if said and said[0] != TRAINING else ""
     return Splits(
         source,
