@@ -85,7 +85,8 @@ def label(
 ) -> int:
     """Labels what has no labels yet, sharing the work with other processes in the same directory.
 
-    While batches are answered, the next ones are read; while one shard is answered, the last one is written.
+    While batches are answered, the next ones are read; while one shard is answered, the last one is written. Of the
+    seven parameters the last three only tell: when to end, how far it is, what an image is called.
 
     Args:
         images: uint8 (N, H, W, 3), memory-mapped.

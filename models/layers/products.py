@@ -139,7 +139,8 @@ class Patchify(Product):
 class Convolution(Product):
     """The convolution: y[b,h,w,f] = sum_pqc x[b,hS+p-top,wT+q-left,c] K[p,q,c,f] + b[f]
 
-    Inputs are images (B, H, W, C), outputs (B, H', W', F).
+    Inputs are images (B, H, W, C), outputs (B, H', W', F). The seven parameters are those from which Keras builds the
+    layer of a file again.
 
     Args:
         filters: F.

@@ -167,3 +167,24 @@ def test_a_folder_says_what_lives_there(folder):
 def test_a_job_starts_without_tensorflow(path):
     code = f"import sys, jobs.{path.stem}; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def crowded_functions(text: str) -> list[tuple[str, int, str]]:
+    """(name, number of parameters, docstring) of each function with more than six; of a constructor, that of its class."""
+    found = []
+    for owner in ast.walk(ast.parse(text)):
+        for node in getattr(owner, "body", []) if not isinstance(owner, ast.Lambda) else []:
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            count = sum(argument.arg not in ("self", "cls") for argument in arguments)
+            documented = owner if node.name == "__init__" else node
+            if count > 6:
+                found.append((node.name, count, ast.get_docstring(documented) or ""))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_more_than_six_parameters_have_a_reason(path):
+    for name, count, docstring in crowded_functions(path.read_text(encoding="utf-8")):
+        assert "parameters" in docstring, f"{name} has {count} parameters, and its docstring does not say why"

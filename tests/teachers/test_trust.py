@@ -365,6 +365,7 @@ def test_no_redirect_to_another_scheme_is_followed(hostile, address):
         b"no archive",
         b"",
     ],
+    ids=["above", "above from within", "through a link", "no archive", "nothing"],
 )
 def test_extraction_stays_inside(tmp_path, hostile, content):
     with pytest.raises(UserError, match="could not be fetched"):
