@@ -225,17 +225,25 @@ def _range_by_first_operations(model, library):
 def _before_weights(model, library, images):
     """What arrives at a model's first layer with weights of its own, as NumPy; None where that cannot be computed."""
     for layer in getattr(model, "operations", None) or model.layers:
-        inner = hasattr(layer, "layers")
-        if type(layer).__name__ in ("InputLayer", "Normalization") or not (inner or getattr(layer, "weights", ())):
+        if type(layer).__name__ in ("InputLayer", "Normalization") or not getattr(layer, "weights", ()):
             continue
-        for node in reversed(layer._inbound_nodes):
-            tensors = tf.nest.flatten(node.input_tensors)
-            try:
-                arrived = library.Model(model.inputs, tensors[0])(images, training=False)
-            except (ValueError, IndexError, TypeError):
-                continue  # The layer is called in another model, too, and this is that call.
-            return _before_weights(layer, library, arrived) if inner else np.asarray(arrived)
-        return None
+        arrived = _input_to(layer, model, library, images)
+        if arrived is None or not hasattr(layer, "layers"):
+            return arrived
+        inside = _before_weights(layer, library, arrived)
+        if inside is not None:
+            return inside
+    return None
+
+
+def _input_to(layer, model, library, images):
+    """What arrives at a layer of a model, as NumPy; None where that cannot be computed."""
+    for node in reversed(layer._inbound_nodes):
+        tensors = tf.nest.flatten(node.input_tensors)
+        try:
+            return np.asarray(library.Model(model.inputs, tensors[0])(images, training=False))
+        except (ValueError, IndexError, TypeError):
+            continue  # The layer is called in another model, too, and this is that call.
     return None
 
 

@@ -23,6 +23,8 @@ _SAME_ANSWERS = 0.02
 _CLEARLY = 3.0
 # Share of the largest entropy that the answers of a classifier stay below.
 _IN_FAVOR = 0.8
+# A feature that is above this is no rounding of zero.
+_ALIVE = 1e-3
 _WAY_OUT = "or --no-gate, which labels all the same"
 
 
@@ -146,7 +148,9 @@ def _check_features(expert, log_p, images):
     if teacher.conventions.output != "logits" or _share_of_entropy(log_p) < _IN_FAVOR:
         return
     pixels = interpolation.enlarge(images, teacher.size, expert.interpolation)
-    if tf.reduce_min(teacher.network.call(conventions.to_range(pixels, teacher.conventions.range))) >= 0.0:
+    features = teacher.network.call(conventions.to_range(pixels, teacher.conventions.range))
+    # All of them zero are a network that is fed wrongly.
+    if tf.reduce_min(features) >= 0.0 and tf.reduce_max(features) > _ALIVE:
         raise UserError(
             f"teacher {teacher.spec} answers {teacher.conventions.outputs:,} numbers that are never negative, do not "
             f"sum to 1 and as logits favor no class ({_share_of_entropy(log_p):.0%} of the largest entropy), as a "

@@ -170,10 +170,11 @@ def test_a_job_starts_without_tensorflow(path):
 
 
 def crowded_functions(text: str) -> list[tuple[str, int, str]]:
-    """(name, number of parameters, docstring) of each function with more than six; of a constructor, that of its class."""
+    """(name, number of parameters, docstring) of each function with more than six, of a constructor its class's."""
     found = []
     for owner in ast.walk(ast.parse(text)):
-        for node in getattr(owner, "body", []) if not isinstance(owner, ast.Lambda) else []:
+        body = getattr(owner, "body", None)
+        for node in body if isinstance(body, list) else []:
             if not isinstance(node, ast.FunctionDef):
                 continue
             arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
