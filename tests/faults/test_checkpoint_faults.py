@@ -1,11 +1,14 @@
 """What may happen to checkpoints: killed processes, lost power, full disks, flipped bits, hostile files."""
 
 import hashlib
+import io
+import json
 import os
 import pathlib
 import pickle
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -180,3 +183,56 @@ def test_a_renamed_checkpoint_is_not_taken_for_another_step(three):
     renamed = three[0].rename(three[0].with_name(three[0].name.replace("000000001", "000000007")))
     with pytest.raises(checkpoint.DamagedCheckpoint, match="it holds step 1"):
         checkpoint.load(renamed)
+
+
+def archive_of(header, pack=zipfile.ZIP_STORED, **parts):
+    """The bytes of an archive like a checkpoint's, with these bytes for a header and these parts."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", pack) as archive:
+        with archive.open("checkpoint.json.npy", "w") as stream:
+            np.lib.format.write_array(stream, np.frombuffer(header, np.uint8))
+        for name, content in parts.items():
+            archive.writestr(f"{name}.npy", content)
+    return file.getvalue()
+
+
+def npy_of_shape(shape):
+    """The start of an array that says it has this shape."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+GOOD = {"format": 1, "step": 9, "config": {}, "state": {}, "dtypes": {}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        archive_of(b"[" * 100_000),
+        archive_of(b"[1, 2]"),
+        archive_of(json.dumps({**GOOD, "state": [1]}).encode()),
+        archive_of(json.dumps({**GOOD, "dtypes": {"x": "__doc__"}}).encode(), x=npy_of_shape((0,))),
+        archive_of(json.dumps({**GOOD, "dtypes": [1]}).encode()),
+        archive_of(json.dumps(GOOD).encode(), x=npy_of_shape((1 << 60,))),
+        archive_of(json.dumps(GOOD).encode(), x=npy_of_shape((-3, 5))),
+        archive_of(json.dumps(GOOD).encode(), zipfile.ZIP_DEFLATED),
+    ],
+)
+def test_hostile_content_under_a_right_hash_is_passed_over(three, content):
+    path = three[0].with_name(f"step-000000009-{hashlib.sha256(content).hexdigest()[:16]}.npz")
+    path.write_bytes(content)
+    lines = []
+    assert_is(checkpoint.load_newest(path.parent, lines.append), 3)
+    assert len(lines) == 1 and lines[0].startswith(f"passing over the damaged checkpoint {path}: ")
+
+
+def test_a_directory_in_the_place_of_a_checkpoint_is_passed_over(three):
+    three[2].unlink()
+    three[2].mkdir()
+    lines = []
+    assert_is(checkpoint.load_newest(three[0].parent, lines.append), 2)
+    assert lines == [f"passing over the damaged checkpoint {three[2]}: it cannot be read: Is a directory"]
+    assert checkpoint.prune(three[0].parent, keep=1) == [three[2]]
+    assert checkpoint.newest_first(three[0].parent) == [three[2], three[1]]

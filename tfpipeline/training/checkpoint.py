@@ -219,7 +219,10 @@ def _decode(content: bytes):
             raise ValueError(f"its format is {header['format']}, this program reads {FORMAT}")
         arrays = {name: entries[name] for name in entries.files if name != _HEADER}
     for name, dtype in header["dtypes"].items():
-        arrays[name] = arrays[name].view(getattr(importlib.import_module("ml_dtypes"), dtype))
+        foreign = np.dtype(getattr(importlib.import_module("ml_dtypes"), dtype))
+        if not _is_foreign(foreign):
+            raise ValueError(f"{dtype} is no type of ml_dtypes")
+        arrays[name] = arrays[name].view(foreign)
     state, config = header["state"], header["config"]
     if not isinstance(state, dict) or not isinstance(config, dict):
         raise ValueError("its state or its config is no table")
