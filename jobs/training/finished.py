@@ -13,7 +13,7 @@ from jobs.training.data import TRUTH, answers_to_images, hash_of_names, open_joi
 from jobs.training.held_out import held_out_images, holds_out, split_store
 from labeling.labels import LabelSpec, count_alike, quality
 from tfpipeline.batches import Answers
-from tfpipeline.images import ImageFlags, ImageStore, open_images, split_to_measure_on
+from tfpipeline.images import ImageFlags, ImageStore, compose_name, open_images, split_to_measure_on
 from tfpipeline.system import Console, UserError, flags
 from tfpipeline.training import run_directory
 
@@ -121,8 +121,9 @@ class Classes:
 
     def _by_name(self, store, console):
         """The truth where the run and the images name their classes."""
-        mine = {name: index for index, name in enumerate(self.learned)}
-        theirs = [next((name for name in pair if name in mine), None) for pair in store.classes]
+        mine = {compose_name(name): index for index, name in enumerate(self.learned)}
+        pairs = [tuple(map(compose_name, pair)) for pair in store.classes]  # However a system composes accents.
+        theirs = [next((name for name in pair if name in mine), None) for pair in pairs]
         if not any(theirs):
             raise UserError(
                 "the images are of other classes than the network learned: "

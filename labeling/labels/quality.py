@@ -4,7 +4,7 @@ import numpy as np
 
 from labeling.labels.spec import Counting
 from tfpipeline.batches import Answers
-from tfpipeline.images import ImageStore, resized_order
+from tfpipeline.images import ImageStore, compose_name, resized_order
 from tfpipeline.training import TOP, entropy, share_in_top
 
 IMAGENET_CLASSES = 1000
@@ -79,10 +79,11 @@ def _positions(counting, image_store):
     """
     if not image_store.classes:
         return None
-    ids, names = zip(*image_store.classes, strict=True)
+    ids, names = ([compose_name(name) for name in column] for column in zip(*image_store.classes, strict=True))
+    known = [compose_name(name) for name in counting.class_names or ()]  # However a system composes accents.
     for own in (names, ids):
-        if set(own) & set(counting.class_names or ()):
-            return _indices_in(counting.class_names, own)
+        if set(own) & set(known):
+            return _indices_in(known, own)
     if len(ids) == (counting.subset_of or counting.classes):
         indices = range(len(ids))
     elif {ids[index] for index in np.unique(image_store.truth) if index >= 0} <= set(imagenet_ids(counting)):

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import unicodedata
 
 import numpy as np
 import pytest
@@ -139,6 +140,19 @@ def test_other_images_have_an_evaluation_of_their_own_and_classes_are_matched_by
     with pytest.raises(UserError, match="of other classes than the network learned: class 0 is dog there and ant here"):
         evaluated(run, images=f"folder:{write_folder(tmp_path / 'others', others)}", cache=str(tmp_path / "cache"))
     assert evaluated(run) == before
+
+
+def test_a_class_is_the_same_however_its_accents_are_composed(tmp_path):
+    forms = {form: [unicodedata.normalize(form, name) for name in ("café", "thé")] for form in ("NFC", "NFD")}
+    folders = {}
+    for number, (form, names) in enumerate(forms.items()):
+        files = {f"{names[i % 2]}/{i}.png": encoded(pixels_of(40 * number + i, 6, 6)) for i in range(12)}
+        folders[form] = write_folder(tmp_path / form, files)
+    there = {"validation_images": f"folder:{folders['NFD']}"}
+    assert trained(folders["NFC"], tmp_path / "run", **there)["validation_top1"] is not None
+    assert evaluated(tmp_path / "run")["images"] == 12
+    rows = (tmp_path / "run" / "evaluation" / "per_class.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[2] for row in rows] == ["6", "6"], "no image counts as unknown"
 
 
 def test_an_evaluation_at_another_size_than_the_networks_is_refused(finished):
