@@ -28,7 +28,7 @@ def label(task: Task) -> dict:
     return {
         "images": len(task.images),
         "labeled": labeled,
-        "skipped": len(task.images.description["skipped"]),
+        **task.images.counts,
         "seconds": round(seconds, 3),
         "images_per_second": round(labeled / seconds, 1) if labeled else None,
         **print_quality(task, store),

@@ -195,6 +195,7 @@ def test_a_broken_image_is_named_or_skipped(capsys, tmp_path, place):
     arguments = [*flags(place, tmp_path / "labels", **changed), "--skip-broken"]
     figures = label_imagenet64.run(command.parse(label_imagenet64.Config, arguments, "label", ""))
     assert (figures["images"], figures["skipped"], figures["top1"], figures["top5"]) == (2, 1, None, None)
+    assert figures["found"] == figures["labeled"] + figures["skipped"] == 3
     assert "1.png" in capsys.readouterr().err
 
 
