@@ -1,3 +1,5 @@
+import importlib
+
 import keras
 import numpy as np
 import pytest
@@ -310,3 +312,8 @@ def test_patches_are_squares():
     assert Patchify(5, (2, 2)).patch_size == 2
     with pytest.raises(ValueError, match=r"patches are squares, got the patch_size \(2, 3\)"):
         Patchify(5, (2, 3))
+
+
+def test_the_modules_of_before_the_room_still_have_their_layers():
+    assert importlib.import_module("models.normalization").BatchNormalization is BatchNormalization
+    assert importlib.import_module("models.activations").Activation is Activation

@@ -181,3 +181,18 @@ def test_values_out_of_range_are_refused():
         ObjectiveFlags(truth_weight=1.5)
     with pytest.raises(ValueError, match="4 class indices were given for logits of 3 classes"):
         distillation(tf.zeros((2, 3)), batch)
+
+
+@pytest.mark.parametrize(
+    "loss, key, right",
+    [(distillation, "top_k", [[1, 0], [2, 0]]), (hard_labels, "truth", [1, -1]), (teacher_class, "top_k", [[1], [2]])],
+)
+def test_a_class_out_of_range_is_nan_in_xla_and_of_its_sample_alone(loss, key, right):
+    batch = {key: tf.constant(right), "log_probs": tf.fill((2, 2), -1.0), "log_tail": tf.fill((2,), -2.0)}
+    compiled = tf.function(lambda batch: loss(tf.constant([[0.0, 1.0, 2.0], [1.0, 0.0, 3.0]]), batch), jit_compile=True)
+    expected = compiled(batch)
+    assert np.all(np.isfinite(expected))
+    wrong = np.array(right)
+    wrong.flat[0] = 3
+    found = compiled({**batch, key: tf.constant(wrong, tf.int32)})
+    assert np.isnan(found[0]) and found[1] == expected[1]

@@ -123,3 +123,11 @@ def test_l2_penalty_adds_lambda_times_each_kernel_to_the_gradient_and_nothing_to
             np.testing.assert_allclose(gradient, 0.3 * variable.numpy(), rtol=1e-5)
         else:
             assert gradient is None
+
+
+def test_frozen_kernels_are_not_penalized():
+    model = keras.Sequential([keras.Input((3,)), Linear(4), Linear(2)])
+    model.layers[0].trainable = False
+    np.testing.assert_allclose(l2_penalty(model, 0.5), 0.25 * np.sum(np.square(model.layers[1].kernel)), rtol=1e-6)
+    model.trainable = False
+    assert l2_penalty(model, 0.5) == 0

@@ -120,3 +120,14 @@ def test_linear_bias_and_global_pools():
     assert_same(lambda x, k, b: add_bias(linear(x, k), b), lambda x, k, b: x @ k + b, inputs, kernel, bias)
     assert_same(global_mean_pooling, lambda x: x.mean((1, 2)), images)
     assert_same(global_max_pooling, lambda x: x.amax((1, 2)), images)
+
+
+@pytest.mark.parametrize("special", [float("nan"), float("-inf"), float("inf")])
+def test_max_pooling_of_nan_and_of_infinities(special):
+    (images,) = random_arrays((2, 7, 6, 3))
+    images[np.random.default_rng(1).random(images.shape) < 0.4] = special
+    x = torch.tensor(images).permute(0, 3, 1, 2)
+    pooled = torch.nn.functional.max_pool2d(x, (3, 2), stride=(2, 1), padding=(1, 1)).permute(0, 2, 3, 1)
+    ours = max_pooling(tf.constant(images), (3, 2), (2, 1), ((1, 1), (1, 1)))
+    np.testing.assert_array_equal(ours, pooled.numpy())
+    np.testing.assert_array_equal(global_max_pooling(tf.constant(images)), x.amax((2, 3)).numpy())
