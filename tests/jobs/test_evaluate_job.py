@@ -13,6 +13,7 @@ from jobs import evaluate, report, train
 from jobs.reports import evaluation as reports
 from jobs.reports import run as run_report
 from jobs.training import finished
+from jobs.training.data import hash_of_names
 from jobs.training.finished import Classes, config_of
 from jobs.training.model_file import load_model
 from tests.support.images import store_of
@@ -175,12 +176,12 @@ def test_a_truth_that_counts_other_classes_is_refused_unless_names_tell_how_they
 
 
 @pytest.mark.slow
-def test_a_truth_in_another_order_than_the_learned_one_is_refused(trained, tmp_path):
+def test_a_truth_that_counts_the_classes_in_another_order_is_the_same_truth(trained, tmp_path):
     classes = store_of("shapes", limit=48, size=16, cache=trained[0]["cache"]).classes
     paths = pictures_of(tmp_path / "images", 4)
 
     def evaluated(names):
-        rows = [f"{path.name},{names[i][0]},{i}" for i, path in enumerate(paths)]
+        rows = [f"{path.name},{classes[i][0]},{names.index(classes[i])}" for i, path in enumerate(paths)]
         (tmp_path / "truth.csv").write_text("\n".join(["file,wnid,class_index", *rows]))
         listed = [f"{i},{wnid},{name}" for i, (wnid, name) in enumerate(names)]
         (tmp_path / "classes.csv").write_text("\n".join(["class_index,wnid,name", *listed]))
@@ -192,11 +193,15 @@ def test_a_truth_in_another_order_than_the_learned_one_is_refused(trained, tmp_p
             truth=str(tmp_path / "truth.csv"),
         )
 
-    assert evaluated(classes)["images"] == 4
-    with pytest.raises(
-        UserError, match="the truth names other classes, or in another order, than the one that the net"
-    ):
-        evaluated(classes[::-1])
+    assert evaluated(classes) == evaluated(classes[::-1])
+
+
+def test_where_a_run_does_not_name_its_classes_another_order_is_refused():
+    store = SimpleNamespace(classes=[("b", "bolt"), ("a", "arrow")], truth=np.array([0, 1, -1], np.int32))
+    learned = Classes(2, order=hash_of_names([("a", "arrow"), ("b", "bolt")]))
+    with pytest.raises(UserError, match="names other classes, or in another order, than the one that the net"):
+        learned.truth_of(store, SILENT)
+    assert Classes(2, order=hash_of_names(store.classes)).truth_of(store, SILENT) is store.truth
 
 
 def pictures_of(directory, count):

@@ -154,7 +154,6 @@ def misfits(cache, directory):
         ({"monitor": "agreement_top1", "patience": 2}, "--monitor agreement_top1: there are no --validation-labels"),
         ({"augment": "twirl"}, "--augment twirl: there is no twirl; choose from"),
         ({"network": "unheard_of"}, "--network unheard_of: there is no such network"),
-        ({"batch_size": 65}, "batch size 65 does not fit 64 images"),
         ({"labels": "nowhere"}, "nowhere is no label store"),
     ):
         with pytest.raises(UserError, match=text):
