@@ -5,6 +5,7 @@ Every loss takes the logits (B, K) of any float type and a batch, a dict of tens
 
 import math
 
+import keras
 import tensorflow as tf
 
 from models.gradients.softmax_cross_entropy import class_cross_entropy, sparse_cross_entropy
@@ -96,6 +97,26 @@ def teacher_class(logits: tf.Tensor, batch: dict[str, tf.Tensor], label_smoothin
         The loss, float32 (B,).
     """
     return class_cross_entropy(tf.cast(logits, tf.float32), batch["top_k"][:, 0], label_smoothing)
+
+
+def l2_penalty(model: keras.Model | keras.layers.Layer, strength: float) -> tf.Tensor:
+    """lambda/2 sum |w|^2 over the model's kernels, so that lambda w is what it adds to the gradient of each
+
+    Biases, and gamma and beta of the normalizations, are left out: they have no scale that could grow without end. So
+    are frozen kernels.
+    (`keras.regularizers.L2(l2)` adds l2 |w|^2, twice as much for the same number.)
+
+    Args:
+        model: a keras.Model or layer.
+        strength: lambda, 0 or above.
+
+    Returns:
+        A float32 scalar.
+    """
+    kernels = [variable for variable in model.trainable_variables if variable.name == "kernel"]
+    if not kernels:
+        return tf.zeros(())
+    return strength * tf.add_n([tf.nn.l2_loss(tf.cast(kernel, tf.float32)) for kernel in kernels])
 
 
 def _times_log(probs, log_probs):

@@ -4,8 +4,7 @@ import keras
 import tensorflow as tf
 
 from models.flags import ObjectiveFlags
-from models.losses import distillation, hard_labels, teacher_class
-from models.schedules import l2_penalty
+from models.losses import distillation, hard_labels, l2_penalty, teacher_class
 from tfpipeline.batches import OWN_WEIGHT, partners_of
 
 

@@ -158,26 +158,6 @@ class Triangular(Schedule):
         return tf.where(step < self.peak_step, rising, self.eta_max + (self.eta_end - self.eta_max) * part)
 
 
-def l2_penalty(model: keras.Model | keras.layers.Layer, strength: float) -> tf.Tensor:
-    """lambda/2 sum |w|^2 over the model's kernels, so that lambda w is what it adds to the gradient of each
-
-    Biases, and gamma and beta of the normalizations, are left out: they have no scale that could grow without end. So
-    are frozen kernels.
-    (`keras.regularizers.L2(l2)` adds l2 |w|^2, twice as much for the same number.)
-
-    Args:
-        model: a keras.Model or layer.
-        strength: lambda, 0 or above.
-
-    Returns:
-        A float32 scalar.
-    """
-    kernels = [variable for variable in model.trainable_variables if variable.name == "kernel"]
-    if not kernels:
-        return tf.zeros(())
-    return strength * tf.add_n([tf.nn.l2_loss(tf.cast(kernel, tf.float32)) for kernel in kernels])
-
-
 def _check_rates(eta_min: float, eta_max: float) -> None:
     if not 0 <= eta_min <= eta_max:
         raise ValueError(f"the rates must be 0 <= eta_min <= eta_max, got {eta_min!r} and {eta_max!r}")

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from models.gradients.activations import relu_gradient
 from models.gradients.normalized_convolution import NormalizedConvolution, NormalizedProjection, Weights
-from models.gradients.residual_block import Shortcut, Statistics, check_block, only_after, outputs_and_statistics
+from models.gradients.shortcut import Shortcut, Statistics, check_block, only_after, outputs_and_statistics
 
 
 def bottleneck_block(

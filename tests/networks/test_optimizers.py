@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from models.layers.products import Linear
-from models.schedules import Cyclical, l2_penalty
+from models.losses import l2_penalty
+from models.schedules import Cyclical
 
 GRADIENTS = np.random.default_rng(0).normal(size=(6, 3, 4)).astype(np.float32)
 START = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)

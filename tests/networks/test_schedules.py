@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from models.blocks import ResidualBlock
 from models.layers.products import Linear
-from models.schedules import CosineWithRestarts, Cyclical, Triangular, WarmupCosine, l2_penalty
+from models.losses import l2_penalty
+from models.schedules import CosineWithRestarts, Cyclical, Triangular, WarmupCosine
 
 EVERY = [
     Cyclical(1e-5, 0.1, 5, growth=2, decay=0.5),

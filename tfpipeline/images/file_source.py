@@ -1,7 +1,6 @@
 """Image files in a folder or an archive, as a source."""
 
 import functools
-import hashlib
 import pathlib
 import typing
 from collections.abc import Callable, Iterator
@@ -11,14 +10,13 @@ import numpy as np
 from tfpipeline.images.archives import Images, describe
 from tfpipeline.images.decoding import decode
 from tfpipeline.images.flags import ImageFlags
-from tfpipeline.images.folders import walk
 from tfpipeline.images.listing import Entry
-from tfpipeline.images.places import expand
+from tfpipeline.images.places import expand, require, state_of
 from tfpipeline.images.source import Source
 from tfpipeline.images.split_folders import find_split_folders, shared_folders
 from tfpipeline.images.splits import Splits, WholeSplit, meanings_of, one_split, spellings_of, word_of
 from tfpipeline.images.truth import Classes, classes_of_folders, join_csv
-from tfpipeline.system import FlagError, UserError, sha256_of_file
+from tfpipeline.system import FlagError, sha256_of_file
 
 
 class FileSource(Source):
@@ -145,28 +143,3 @@ class _Layout(typing.NamedTuple):
     splits: Splits
     parts: dict[str, list[Entry]]
     without_split: Callable[[str], str]
-
-
-def require(kind: str, path: pathlib.Path) -> None:
-    """Raises UserError where there is nothing at `path`."""
-    if not path.exists():
-        raise UserError(f"no such file or folder: {path}; check the path after {kind}: in --images")
-
-
-def state_of(path: pathlib.Path) -> str:
-    """What changes when the files at `path` change: a hash of the path, size and times of each.
-
-    The time of the latest change of the file's entry tells of other content under the old size and time of writing.
-    """
-    digest = hashlib.sha256()
-    for file in sorted(file for file, _ in walk(path)) if path.is_dir() else [path]:
-        digest.update(f"{file.absolute()}\0{_state_of_file(file)}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def _state_of_file(file):
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns

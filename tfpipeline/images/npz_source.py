@@ -18,8 +18,8 @@ import numpy as np
 
 from tfpipeline.images.decoding import MAX_PIXELS, BrokenImage, resample_pixels
 from tfpipeline.images.file_names import escape_name
-from tfpipeline.images.file_source import require, state_of
 from tfpipeline.images.flags import ImageFlags
+from tfpipeline.images.places import require, state_of
 from tfpipeline.images.source import Source
 from tfpipeline.images.splits import Splits, WholeSplit, one_split
 from tfpipeline.images.truth import Classes

@@ -9,9 +9,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from tfpipeline.images.decoding import decode
-from tfpipeline.images.file_source import state_of
 from tfpipeline.images.flags import ImageFlags
-from tfpipeline.images.places import expand
+from tfpipeline.images.places import expand, state_of
 from tfpipeline.images.source import Source
 from tfpipeline.images.splits import Splits
 from tfpipeline.images.tfds_preparing import prepare, quiet_tfds
