@@ -13,6 +13,7 @@ import sys
 import time
 
 from tfpipeline.system import Stopped, UserError
+from tfpipeline.training import checkpoint
 
 SECONDS_BETWEEN_LOOKS = 0.1
 _PR_SET_PDEATHSIG = 1  # Of <sys/prctl.h>.
@@ -86,7 +87,7 @@ def kill_job(job: str, flags: list[str], checkpoints: pathlib.Path, step: int) -
     """
     process = start_job(job, flags, subprocess.DEVNULL)
     while process.poll() is None:
-        newest = max((int(path.name.split("-")[1]) for path in checkpoints.glob("step-*.npz")), default=0)
+        newest = max(map(checkpoint.step_of, checkpoint.newest_first(checkpoints)), default=0)
         if newest >= step:
             process.send_signal(signal.SIGKILL)
             process.wait()
