@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from jobs import command
-from tfpipeline.images import ImageFlags, open_images
+from tfpipeline.images import ImageFlags, open_images, spread_evenly
 from tfpipeline.system import Console, FlagError
 from tfpipeline.system.flags import Flags, Range, flag, required
 
@@ -47,19 +47,18 @@ def run(config: Config) -> dict:
     """Compares, writes the pictures and the table, and returns the figures."""
     command.import_tensorflow()
     from jobs.reports import interpolations as report
-    from labeling.enlarging import comparison
     from labeling.teachers import load_teacher
     from tfpipeline import pictures
 
     flags, console, out = config.comparison, Console(config.quiet), pathlib.Path(config.comparison.out)
     images = open_images(config.images, console)
     teachers = [load_teacher(spec, trust=flags.trust_teacher) for spec in flags.teacher]
-    positions = comparison.sample(len(images), flags.sample)
+    positions = spread_evenly(len(images), flags.sample)
     comparisons = report.compare(teachers, images, positions, flags.batch_size, console)
     out.mkdir(parents=True, exist_ok=True)
     report.write_table(comparisons, out / "comparison.csv")
     pictures.save(report.bars(comparisons), out / "comparison.png")
-    rows = comparison.sample(len(positions), flags.rows)
+    rows = spread_evenly(len(positions), flags.rows)
     size = max(teacher.size for teacher in teachers)
     sheet = report.contact_sheet(images.images[positions[rows]], rows, comparisons, size)
     pictures.save(sheet, out / "contact_sheet.png")

@@ -14,7 +14,7 @@ EXAMPLE = """python -m jobs.label_quality --labels labels/shapes --images shapes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QualityFlags(Flags):
-    """Which labels are judgment, by what, and where that is written."""
+    """Which labels are judged, by what, and where that is written."""
 
     labels: str = required("label store to judge", metavar="DIR")
     against: tuple[str, ...] = flag(

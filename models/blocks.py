@@ -126,14 +126,14 @@ class Block(Layer):
         """The block as the plain composition of its layers."""
         branch = inputs
         for number, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
-            branch = self._normalized(convolution(self.relu(branch) if number else branch), norm, training)
+            branch = self._normalize(convolution(self.relu(branch) if number else branch), norm, training)
         shortcut = inputs
         if self.projects:
-            shortcut = self._normalized(self.projection(inputs), self.projection_norm, training)
+            shortcut = self._normalize(self.projection(inputs), self.projection_norm, training)
         return self.relu(branch + shortcut)
 
     @staticmethod
-    def _normalized(features: tf.Tensor, norm: BatchNormalization | None, training: bool) -> tf.Tensor:
+    def _normalize(features: tf.Tensor, norm: BatchNormalization | None, training: bool) -> tf.Tensor:
         return features if norm is None else norm(features, training=training)
 
     def get_config(self) -> dict[str, Any]:

@@ -186,13 +186,13 @@ def _check_option(name: str, annotation: Any, value: Any) -> None:
     is_list = typing.get_origin(kind) is tuple
     values = list(value) if isinstance(value, list | tuple) else [value]
     single = typing.get_args(kind)[0] if is_list else kind
-    right = is_list == isinstance(value, list | tuple) and all(_is_of(single, one) for one in values)
+    right = is_list == isinstance(value, list | tuple) and all(_has_type(single, one) for one in values)
     if not right or not must.allow(value):
         text = ",".join(map(str, values))
         raise FlagError(f"--network-options {name}={text}: {name} must be {must.be}")
 
 
-def _is_of(kind: type, value: Any) -> bool:
+def _has_type(kind: type, value: Any) -> bool:
     """Whether the value is of the type; an int is a float as well, and True is no number."""
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool

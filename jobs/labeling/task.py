@@ -55,7 +55,7 @@ class Task:
         if self.config.work.no_gate:
             return
         batch_size = self.config.work.batch_size or runtime_choice.DEFAULT_BATCH_SIZE
-        truth, _ = quality.truth_in_classes_of(self.spec, self.images)
+        truth = quality.truth_in_classes_of(self.spec, self.images)
         classes = 0 if self.spec.subset else len(self.images.classes)
         for expert in self.experts:
             subset = expert.teacher.subset

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from labeling.enlarging import comparison, interpolation
 from labeling.labels import quality
 from labeling.teachers import Teacher
-from tfpipeline.images import ImageStore
+from tfpipeline.images import ImageStore, short_name
 from tfpipeline.pictures import PLAIN, RIGHT, WRONG
 from tfpipeline.system import Console, print_table, write_csv
 
@@ -82,9 +82,7 @@ def compare(
     names = [teacher.name for teacher in teachers]
     comparisons = []
     for number, teacher in enumerate(teachers):
-        truth, note = quality.truth_in_classes_of(teacher, images)
-        if note:
-            console.say(note)
+        truth = quality.truth_in_classes_of(teacher, images, console)
         truth = None if truth is None else truth[positions]
         others = responses[:number] + responses[number + 1 :]
         comparisons.append(
@@ -231,7 +229,7 @@ def _answers(position, method, comparisons, side):
 
 def _short(name, side, taken=0):
     """The name up to its first comma, cut to what fits into a cell beside `taken` letters."""
-    name, letters = name.split(",")[0], int(side * LETTERS_PER_INCH) - taken
+    name, letters = short_name(name), int(side * LETTERS_PER_INCH) - taken
     return name if len(name) <= letters else name[: letters - 1].rstrip() + "…"
 
 

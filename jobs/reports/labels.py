@@ -18,7 +18,7 @@ from labeling.labels import (
     worst_classes,
 )
 from tfpipeline import pictures
-from tfpipeline.images import ImageStore
+from tfpipeline.images import ImageStore, short_name
 from tfpipeline.system import Console, UserError, write_csv
 from tfpipeline.training import reliability
 
@@ -86,10 +86,8 @@ def judge_labels(labels: str, against: Sequence[str], images: ImageStore, consol
         teacher = "+".join(teacher["name"] for teacher in store.spec.teachers)
         views = [f"{teacher} ({view})" for view in store.spec.views]
         found += opinions_of(store.read_all(), store.spec.classes, views)
-    truth, note = quality.truth_in_classes_of(spec, images)
-    if note:
-        console.say(note)
-    names = [name.split(",")[0] for name in quality.class_names(spec, images)]
+    truth = quality.truth_in_classes_of(spec, images, console)
+    names = [short_name(name) for name in quality.class_names(spec, images)]
     count = len(spec.views)
     return Judgment(images, found[0], found[1:count], found[count:], truth, names)
 

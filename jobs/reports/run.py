@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from jobs.reports.evaluation import is_of_network
 from jobs.training import Config, LabeledImages, open_data, read_classes
 from tfpipeline import pictures
-from tfpipeline.images import open_images
+from tfpipeline.images import open_images, spread_evenly
 from tfpipeline.system import Console
 from tfpipeline.training import Predictions
 
@@ -46,10 +46,8 @@ def draw_sample(config: Config, directory: pathlib.Path, console: Console) -> Sa
     """
     data, validation = open_data(config, console)
     images = validation or data
-    count = len(images.images)
-    chosen = np.linspace(0, count - 1, min(SAMPLES, count)).astype(int)
     names = read_classes(directory, images.classes).names(open_images(config.images, console))
-    return Sample(images[chosen], names)
+    return Sample(images[spread_evenly(len(images.images), SAMPLES)], names)
 
 
 def draw(sample: Sample, predictions: Predictions, history: list[dict]) -> Figure:

@@ -10,7 +10,7 @@ from tfpipeline.training import DeviceFlags, EpochFlags, SavingFlags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelFlags(Flags):
+class LabelSourceFlags(Flags):
     """What is learned."""
 
     labels: str = required("label store of the images, or: truth", metavar="DIR")
@@ -41,7 +41,7 @@ class Config(Flags):
     """Trains a network from its first weights on a teacher's answers, or on the truth."""
 
     images: ImageFlags
-    labels: LabelFlags
+    labels: LabelSourceFlags
     saving: SavingFlags
     validation: ValidationFlags = part(ValidationFlags)
     network: NetworkFlags = part(NetworkFlags)

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from jobs.training.config import Config
-from jobs.training.data import TRUTH, answers_to_images, hash_of_names, open_joined, spec_in, truth_in_classes_of
+from jobs.training.data import TRUTH, answers_to_images, hash_of_names, open_joined, spec_in, truth_or_unknown
 from jobs.training.held_out import held_out_images, holds_out, split_store
 from labeling.labels import LabelSpec, count_alike, quality
 from tfpipeline.batches import Answers
-from tfpipeline.images import ImageFlags, ImageStore, compose_name, open_images, split_to_measure_on
+from tfpipeline.images import ImageFlags, ImageStore, compose_name, open_images, short_name, split_to_measure_on
 from tfpipeline.system import Console, UserError, flags
 from tfpipeline.training import run_directory
 
@@ -46,7 +46,7 @@ def read_answers(labels: str, store: ImageStore, class_count: int, console: Cons
     return answers_to_images(store, stored)
 
 
-def read_classes(directory: pathlib.Path, count: int, labels: str | None = None) -> "Classes":
+def read_classes(directory: pathlib.Path, count: int, labels: str | None = None) -> "LearnedClasses":
     """How the network of a run counts its classes.
 
     Args:
@@ -72,25 +72,25 @@ def read_classes(directory: pathlib.Path, count: int, labels: str | None = None)
             f"{first_difference(given.class_names, names)}; give labels by the same teacher over the same classes"
         )
     order = config.get("experiment", {}).get("class_order") if learned == TRUTH else None
-    return Classes(count, given or own, order, names)
+    return LearnedClasses(count, given or own, order, names)
 
 
 @dataclasses.dataclass(frozen=True)
-class Classes:
-    """How the network of a run counts its classes, and what they are called.
+class LearnedClasses:
+    """The classes that the network of a run learned: how it counts them, and what they are called.
 
     Attributes:
         count: how many.
         spec: of labels that count them alike; None where there are none.
         order: the hash of the classes, in their order, that the network learned from the truth; None where nothing
             says it.
-        learned: the names of the classes that the run learned; () where it does not say.
+        class_names: as the run keeps them; () where it keeps none.
     """
 
     count: int
     spec: LabelSpec | None = None
     order: str | None = None
-    learned: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     def truth_of(self, store: ImageStore, console: Console) -> np.ndarray:
         """The truth of images as the network counts its classes, int32 (N,), -1 where it is not known.
@@ -101,11 +101,11 @@ class Classes:
             UserError: the truth counts other classes than the network, and nothing tells how they belong together.
         """
         if self.spec is not None and self.spec.class_names:
-            return truth_in_classes_of(self.spec, store, console)
-        if self.learned and store.classes:
+            return truth_or_unknown(self.spec, store, console)
+        if self.class_names and store.classes:
             return self._by_name(store, console)
         if self.spec is not None:
-            return truth_in_classes_of(self.spec, store, console)
+            return truth_or_unknown(self.spec, store, console)
         if len(store.classes) not in (0, self.count) or store.truth.max() >= self.count:
             raise UserError(
                 f"the truth counts {len(store.classes) or store.truth.max() + 1:,} classes, the network "
@@ -121,14 +121,14 @@ class Classes:
 
     def _by_name(self, store, console):
         """The truth where the run and the images name their classes."""
-        mine = {compose_name(name): index for index, name in enumerate(self.learned)}
+        mine = {compose_name(name): index for index, name in enumerate(self.class_names)}
         pairs = [tuple(map(compose_name, pair)) for pair in store.classes]  # However a system composes accents.
         theirs = [next((name for name in pair if name in mine), None) for pair in pairs]
         if not any(theirs):
             raise UserError(
                 "the images are of other classes than the network learned: "
-                f"{first_difference([name for _, name in store.classes], self.learned)}; give images of its classes, "
-                "or a truth that names them as it does"
+                f"{first_difference([name for _, name in store.classes], self.class_names)}; give images of its "
+                "classes, or a truth that names them as it does"
             )
         if strangers := [pair[-1] for pair, name in zip(store.classes, theirs, strict=True) if name is None]:
             console.say(
@@ -140,20 +140,16 @@ class Classes:
 
     def names(self, store: ImageStore) -> list[str]:
         """A short name for each class: as the run, the labels or the images have it, else a number."""
-        if self.spec is not None and self.spec.class_names:
-            return [_short(name) for name in quality.class_names(self.spec, store)]
-        if self.learned:
+        if self.class_names and not (self.spec and self.spec.class_names):
             shown = dict(store.classes)  # The names of WordNet ids, where the images know them.
-            return [_short(shown.get(name, name)) for name in self.learned]
-        if self.spec is not None:
-            return [_short(name) for name in quality.class_names(self.spec, store)]
-        if len(store.classes) != self.count:
-            return [str(number) for number in range(self.count)]
-        return [_short(name) for _, name in store.classes]
-
-
-def _short(name):
-    return name.split(",")[0]
+            names = [shown.get(name, name) for name in self.class_names]
+        elif self.spec is not None:
+            names = quality.class_names(self.spec, store)
+        elif len(store.classes) == self.count:
+            names = [name for _, name in store.classes]
+        else:
+            names = [str(number) for number in range(self.count)]
+        return [short_name(name) for name in names]
 
 
 def first_difference(given: Sequence[str], own: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ from labeling.enlarging.expert import Expert, answer_batch, freeze, most_probabl
 from labeling.enlarging.information import information_by_image, mutual_information
 from labeling.teachers import Teacher
 from tfpipeline.batches import Answers, concatenate
-from tfpipeline.images import IDENTITY, Pixels, View
+from tfpipeline.images import IDENTITY, Pixels, View, spread_evenly
 from tfpipeline.system import SILENT, Console
 from tfpipeline.training import TOP, agreement, share_in_top
 
@@ -91,11 +91,6 @@ class Figures:
     top5: float | None
 
 
-def sample(count: int, size: int) -> np.ndarray:
-    """At most `size` indices of `count` images, evenly spread from the first on, int64."""
-    return np.arange(0, count, max(1, -(-count // size)))
-
-
 def recommend(responses: Mapping[str, Response]) -> str:
     """The method whose answers have the highest mutual information with the images; of equals, DEFAULT."""
     return rank(responses)[0]
@@ -125,7 +120,7 @@ def recommend_together(
     Returns:
         One of interpolation.METHODS for each teacher.
     """
-    few, more = (images[sample(len(images), size)] for size in (SAMPLE, SAMPLE_TOGETHER))
+    few, more = (images[spread_evenly(len(images), size)] for size in (SAMPLE, SAMPLE_TOGETHER))
     choices = []
     for expert in experts:
         if expert.interpolation != AUTO:

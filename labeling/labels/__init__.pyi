@@ -17,7 +17,7 @@ from .spec import LabelSpec as LabelSpec
 from .spec import count_alike as count_alike
 from .store import SPEC_FILE as SPEC_FILE
 from .store import LabelStore as LabelStore
+from .store import as_stored as as_stored
 from .store import check_may_write as check_may_write
 from .store import create_labels as create_labels
 from .store import open_labels as open_labels
-from .store import stored as stored

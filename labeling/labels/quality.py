@@ -5,6 +5,7 @@ import numpy as np
 from labeling.labels.spec import Counting
 from tfpipeline.batches import Answers
 from tfpipeline.images import ImageStore, compose_name, resized_order
+from tfpipeline.system import SILENT, Console
 from tfpipeline.training import TOP, entropy, share_in_top
 
 IMAGENET_CLASSES = 1000
@@ -48,27 +49,29 @@ def class_histogram(answers: Answers, classes: int) -> np.ndarray:
     return np.bincount(answers.first, minlength=classes)
 
 
-def truth_in_classes_of(counting: Counting, image_store: ImageStore) -> tuple[np.ndarray | None, str]:
+def truth_in_classes_of(counting: Counting, image_store: ImageStore, console: Console = SILENT) -> np.ndarray | None:
     """The truth of the images, counted as labels or a teacher count their classes.
 
     Args:
         counting: the spec of the labels, or the teacher.
         image_store: the images.
+        console: where it is said why the two cannot be compared.
 
     Returns:
-        (truth, note): int32 (N,) with -1 for unknown and for what is no class of the labels, or None with the reason
-        when the two cannot be compared; or None and "" when no truth is known.
+        int32 (N,), -1 for unknown and for what is no class of the labels; None where no truth is known, or the two
+        cannot be compared.
     """
     if not (image_store.truth >= 0).any():
-        return None, ""
+        return None
     positions = _positions(counting, image_store)
     if positions is None:
         count = counting.subset_of or counting.classes
-        return None, (
+        console.say(
             f"no accuracy: the truth counts {len(image_store.classes):,} classes and the teacher {count:,}; "
             "a truth csv whose class_index is the teacher's, with classes.csv beside it, makes them comparable"
         )
-    return np.array([*positions, -1], np.int32)[image_store.truth], ""
+        return None
+    return np.array([*positions, -1], np.int32)[image_store.truth]
 
 
 def _positions(counting, image_store):

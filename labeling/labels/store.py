@@ -34,7 +34,7 @@ def types_of(classes: int) -> dict[str, type[np.generic]]:
     return {"top_k": top_k, "log_probs": np.float16, "log_tail": np.float16}
 
 
-def stored(answers: Answers, classes: int) -> Answers:
+def as_stored(answers: Answers, classes: int) -> Answers:
     """The answers in the types that shards have.
 
     Args:

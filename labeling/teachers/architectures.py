@@ -151,7 +151,7 @@ def _is_known(entry, library):
         return False
     if isinstance(module, str) and module.startswith("keras.src.ops."):
         return (module in _OPERATION_MODULES and kind not in _NOT_OPERATIONS) or kind in _OPERATIONS
-    return kind in _OTHERS or kind in _published(library)
+    return kind in _OTHERS or kind in _published_names(library)
 
 
 def _is_registered(entry, library):
@@ -161,7 +161,7 @@ def _is_registered(entry, library):
 
 
 @functools.cache
-def _published(library):
+def _published_names(library):
     """Names of the classes in the namespaces of a Keras."""
     spaces = [getattr(library, name) for name in _NAMESPACES if hasattr(library, name)]
     experimental = [getattr(library.layers, "experimental", None)]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from labeling.labels import quality
 from labeling.teachers.teacher import Teacher
+from tfpipeline.images import short_name
 from tfpipeline.system import UserError
 
 COMMENT = "#"
@@ -84,22 +85,18 @@ def _index_of_name(path, line, text, teacher, known):
             "classes; list them by index, from 0, or give it a classes.txt"
         )
     exact = [index for index, names in enumerate(known) if text in names]
-    found = exact or [index for index, names in enumerate(known) if text in _short(names)]
+    found = exact or [index for index, names in enumerate(known) if text in map(short_name, names)]
     if len(found) > 1:
         raise UserError(
             f"--classes {path}, line {line}: {text} names the classes {' and '.join(map(str, found))} of teacher "
             f"{teacher.spec}; list them by {'WordNet id' if len(known[0]) > 1 else 'their whole names'}"
         )
     if not found:
-        every = [name for names in known for name in (*names, *_short(names))]
+        every = [name for names in known for name in (*names, *map(short_name, names))]
         close = difflib.get_close_matches(text, every, _CLOSEST)
         rather = f"; did you mean {' or '.join(dict.fromkeys(close))}?" if close else f"; its first is {known[0][-1]}"
         raise UserError(f"--classes {path}, line {line}: teacher {teacher.spec} has no class {text}{rather}")
     return found[0]
-
-
-def _short(names):
-    return [name.split(",")[0].strip() for name in names]
 
 
 def _check_once(path, numbers):

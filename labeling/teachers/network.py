@@ -75,7 +75,7 @@ def as_type(images: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     return tf.cast(tf.round(images) if dtype.is_integer else images, dtype)
 
 
-def in_steps(call: Callable[[tf.Tensor], tf.Tensor], batch: int, outputs: int) -> Callable[[tf.Tensor], tf.Tensor]:
+def call_in_steps(call: Callable[[tf.Tensor], tf.Tensor], batch: int, outputs: int) -> Callable[[tf.Tensor], tf.Tensor]:
     """A call for any number of images, though the network takes `batch` at a time: black ones fill the last step up.
 
     Args:

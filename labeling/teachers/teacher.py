@@ -19,7 +19,7 @@ from labeling.teachers.conventions import (
     to_range,
 )
 from labeling.teachers.flags import InputRange
-from labeling.teachers.network import Network, in_steps
+from labeling.teachers.network import Network, call_in_steps
 from tfpipeline.system import FlagError, UserError
 
 BUNDLED = pathlib.Path(__file__).parent / "bundled"
@@ -123,7 +123,7 @@ def load_teacher(
             f"teacher {spec} takes whole numbers in {network.range} ({network.range_reason}), not --teacher-range "
             f"{range}; leave it out"
         )
-    network = _reading_one_row(spec, network, range, size)
+    network = _choose_output(spec, network, range, size)
     answers = _probe(spec, network, range, size)
     outputs = answers.shape[-1]
     known = registry.find_classifier(spec)
@@ -168,7 +168,7 @@ def _input_size(spec, network, size):
     return network.size or size
 
 
-def _reading_one_row(spec, network, range, size):
+def _choose_output(spec, network, range, size):
     """The network, of its answers only the one that is a row per image: called for any number of images."""
     pictures = to_range(probe_pictures(size, network.batch or 2), range)
     try:
@@ -185,7 +185,7 @@ def _reading_one_row(spec, network, range, size):
         return tf.ensure_shape(tf.nest.flatten(network.call(images))[index], (network.batch, outputs))
 
     if network.batch:
-        call = in_steps(call, network.batch, outputs)
+        call = call_in_steps(call, network.batch, outputs)
     return dataclasses.replace(network, call=call)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from labeling.enlarging import Expert, answer_batch, freeze, most_probable
-from labeling.labels import stored
+from labeling.labels import as_stored
 from labeling.work import runtimes
 from labeling.work.runtimes import Way
 from tfpipeline.batches import Answers
@@ -78,4 +78,4 @@ class Answerer:
     def __call__(self, images: np.ndarray) -> Answers:
         """The answers to images, uint8 (n, H, W, 3), in the types that are stored, leading axes (n, answers)."""
         log_p = self.log_probs(images)
-        return stored(most_probable(log_p, self._k), log_p.shape[-1])
+        return as_stored(most_probable(log_p, self._k), log_p.shape[-1])

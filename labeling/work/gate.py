@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from labeling.enlarging import Expert, information_by_image, interpolation
 from labeling.teachers import InputRange, conventions
-from tfpipeline.images import Pixels
+from tfpipeline.images import Pixels, spread_evenly
 from tfpipeline.system import UserError
 
 SAMPLE = 96
@@ -60,7 +60,7 @@ def check(
             f"teacher {teacher.spec} is fed the range {own_range} but wants {network.range}: "
             f"{network.range_reason}; leave --teacher-range out, {_WAY_OUT}"
         )
-    chosen = sample_of(len(images))
+    chosen = spread_evenly(len(images), SAMPLE)
     few = len(chosen) < LEAST_IMAGES
     shown = _among_others(images[chosen]) if few else images[chosen]
     answers = answers_by_range(expert, shown, batch_size)
@@ -175,11 +175,6 @@ def _check_offset(teacher, log_p, truth):
             f"teacher {teacher.spec}: {share[0]:.0%} of its first answers are true, but {share[best]:.0%} when counted "
             f"{best:+d}: its classes are shifted against the truth's; correct --teacher-classes or --truth, {_WAY_OUT}"
         )
-
-
-def sample_of(count: int) -> np.ndarray:
-    """Indices of up to SAMPLE of `count` images, spread evenly, int64."""
-    return np.unique(np.linspace(0, count - 1, SAMPLE).astype(np.int64))
 
 
 def answers_by_range(expert: Expert, images: np.ndarray, batch_size: int) -> dict[InputRange, np.ndarray]:

@@ -22,7 +22,7 @@ from labeling.work import labeler, runtimes
 from labeling.work.answerer import Answerer
 from labeling.work.labeler import Calls
 from labeling.work.runtimes import Way
-from tfpipeline.images import Pixels
+from tfpipeline.images import Pixels, spread_evenly
 from tfpipeline.system import SILENT, Console, UserError, lock_file, write_file
 
 # Worth trying, the first one where there is no measurement. OpenVINO runs as many batches at a time as there are cores,
@@ -99,9 +99,8 @@ def _check(answer, images):
     way = answer.way
     if (way.runtime, way.precision) == ("tensorflow", "float32"):
         return answer
-    count = min(_CHECKED_IMAGES, len(images))
-    pictures = np.array(images[np.linspace(0, len(images) - 1, count).astype(np.int64)])
-    expected = answer.by(Way("tensorflow", count, "float32")).log_probs(pictures)
+    pictures = np.array(images[spread_evenly(len(images), _CHECKED_IMAGES)])
+    expected = answer.by(Way("tensorflow", len(pictures), "float32")).log_probs(pictures)
     found = answer.log_probs(pictures)
     moved = float(np.mean(0.5 * np.abs(np.exp(found) - np.exp(expected)).sum(-1)))
     allowed = runtimes.TOLERANCE[way.precision]

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from models.gradients.activations import relu_gradient
 from models.gradients.normalized_convolution import NormalizedConvolution, NormalizedProjection, Weights
-from models.gradients.shortcut import Shortcut, Statistics, check_block, only_after, outputs_and_statistics
+from models.gradients.shortcut import Shortcut, Statistics, check_block, delay_until, outputs_and_statistics
 
 
 def bottleneck_block(
@@ -58,7 +58,7 @@ def bottleneck_block(
         outputs = tf.nn.relu(upper.forward(r2) + shortcut.forward(x))
 
         def gradient(g, *_statistics_gradients):
-            kept_z1, kept_z2 = only_after(g, (z1, z2))
+            kept_z1, kept_z2 = delay_until(g, (z1, z2))
             r1 = tf.nn.relu(lower.normalize_again(kept_z1))
             r2 = tf.nn.relu(middle.normalize_again(kept_z2))
             h = relu_gradient(g, outputs)

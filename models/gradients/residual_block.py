@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from models.gradients.activations import relu_gradient
 from models.gradients.normalized_convolution import NormalizedConvolution, Weights
-from models.gradients.shortcut import Shortcut, Statistics, check_block, only_after, outputs_and_statistics
+from models.gradients.shortcut import Shortcut, Statistics, check_block, delay_until, outputs_and_statistics
 
 
 def residual_block(
@@ -58,7 +58,7 @@ def residual_block(
         outputs = tf.nn.relu(upper.normalize(z2) + shortcut.forward(x))
 
         def gradient(g, *_statistics_gradients):
-            (kept_z1,) = only_after(g, [z1])
+            (kept_z1,) = delay_until(g, [z1])
             r1 = tf.nn.relu(lower.normalize_again(kept_z1))
             h = relu_gradient(g, outputs)
             dr1, second_gradients = upper.gradient(h, r1, z2)

@@ -34,11 +34,11 @@ class Shortcut:
         """(dL/dx, the gradients of the weights) of h = dL/dS."""
         if not self.projection:
             return h, ()
-        (kept_x,) = only_after(h, [x])
+        (kept_x,) = delay_until(h, [x])
         return self.projection.gradient_of(h, kept_x)
 
 
-def only_after(g: tf.Tensor, kept: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+def delay_until(g: tf.Tensor, kept: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """The tensors `kept`, available only once `g` is.
 
     Without this the graph's optimizer finds that what is computed again has been computed before, and keeps that.

@@ -141,7 +141,7 @@ class Windows:
         (top, _), (left, _) = self.padding
         return padded[:, top : top + self.image[0], left : left + self.image[1]]
 
-    def seen(self, padded: tf.Tensor, place: tuple[int, int]) -> tf.Tensor:
+    def take(self, padded: tf.Tensor, place: tuple[int, int]) -> tf.Tensor:
         """s[b,h,w,c] = x'[b,hS+p,wT+q,c], (B, H', W', C): what all windows see at one of their places.
 
         Args:
@@ -201,7 +201,7 @@ def windows_on(shape: Sequence[Length], size: tuple[int, int], strides: tuple[in
     if padding == "same":
         rows, columns = map(_same, image, size, strides)
         return Windows(image, size, strides, (rows, columns))
-    ends = ((0, 0), (0, 0)) if padding == "valid" else _checked(padding)
+    ends = ((0, 0), (0, 0)) if padding == "valid" else _pairs_of(padding)
     windows = Windows(image, size, strides, ends)
     for length, window in zip(windows.padded, size, strict=True):
         if isinstance(length, int) and length < window:
@@ -256,7 +256,7 @@ def _same(length, window, stride):
     return total // 2, total - total // 2
 
 
-def _checked(padding):
+def _pairs_of(padding):
     """The padding as a pair of pairs."""
     sides = () if isinstance(padding, str) else tuple(map(tuple, padding))
     if [len(ends) for ends in sides] != [2, 2] or any(isinstance(n, int) and n < 0 for ends in sides for n in ends):

@@ -16,7 +16,7 @@ from tests.support.images import store_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder
 from tests.support.tiny_teachers import MeanColors, save_hub_module
 from tfpipeline.batches import Answers
-from tfpipeline.images import parse_joined
+from tfpipeline.images import parse_joined, spread_evenly
 from tfpipeline.system.errors import FlagError
 
 SIZE, CLASSES = 20, 6
@@ -178,13 +178,6 @@ def test_figures_count_what_a_person_would():
     assert comparison.figures(mine, [{"a": response_of(np.eye(4)[:3])}])["a"].teacher_agreement is None
 
 
-@pytest.mark.parametrize(
-    ("count", "size", "expected"), [(10, 5, [0, 2, 4, 6, 8]), (3, 9, [0, 1, 2]), (7, 3, [0, 3, 6])]
-)
-def test_a_sample_is_spread_evenly(count, size, expected):
-    assert comparison.sample(count, size).tolist() == expected
-
-
 @pytest.fixture(scope="module")
 def two_teachers(tmp_path_factory):
     place = tmp_path_factory.mktemp("teachers")
@@ -250,5 +243,5 @@ def test_real_teachers_get_one_of_their_best_from_a_hundred_images(tmp_path, rea
     """The best on all 1,000 images, by docs/results.md."""
 
     store = store_of(f"archive:{real_data / 'imagenet64' / 'thousand_64x64.tar'}", cache=tmp_path)
-    images = store.images[comparison.sample(len(store), 100)]
+    images = store.images[spread_evenly(len(store), 100)]
     assert recommend_alone(load_teacher(str(real_data / "teachers" / name)), images, batch_size=50) in within_a_point

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.images import store_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder
-from tfpipeline.images import Rows, hold_out, hold_out_mask, overlap, parse_share, select
+from tfpipeline.images import Rows, hold_out, hold_out_mask, overlap, parse_share, select, spread_evenly
 from tfpipeline.images.store import open_store
 from tfpipeline.system import FlagError, UserError
 
@@ -132,6 +132,14 @@ def test_a_selection_of_a_selection_stands_in_the_whole_store(store):
     np.testing.assert_array_equal(inner.images[1], store.images[4])
     assert inner.names == [store.names[31], store.names[4]]
     assert inner.images.array is store.images
+
+
+@pytest.mark.parametrize(
+    ("count", "at_most", "expected"),
+    [(10, 5, [0, 2, 4, 6, 9]), (3, 9, [0, 1, 2]), (7, 3, [0, 3, 6]), (7, 6, [0, 1, 2, 3, 4, 6]), (5, 1, [0])],
+)
+def test_rows_are_spread_evenly_from_the_first_to_the_last(count, at_most, expected):
+    assert spread_evenly(count, at_most).tolist() == expected
 
 
 def test_rows_are_read_like_those_of_an_array(store):

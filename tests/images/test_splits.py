@@ -116,7 +116,7 @@ def test_splits_are_counted_only_when_they_are_asked_for():
         pytest.fail("counted")
 
     splits = Splits("it", {"train": WholeSplit(lambda: 7), "valid": WholeSplit(never)})
-    assert [(part.first, part.last) for part in splits.spans("train[5:]")] == [(5, 7)]
+    assert [(part.first, part.last) for part in splits.slices("train[5:]")] == [(5, 7)]
 
 
 # layout -> split -> its images; those of no split under "".

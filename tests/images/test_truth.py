@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 from hypothesis import given, settings, strategies
 
-from tfpipeline.images.truth import classes_of_folders, join_csv
+from tfpipeline.images.truth import classes_of_folders, join_csv, short_name
 from tfpipeline.system.errors import UserError
 
 NAMES = ["set/1.png", "set/2.png", "set/3.png"]
@@ -150,6 +150,11 @@ NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
 def test_names_that_differ_only_in_composition_are_one_class(names, expected):
     indices, classes = classes_of_folders(names)
     assert (indices, [name for name, _ in classes]) == expected
+
+
+@pytest.mark.parametrize(("name", "short"), [("great white shark, man-eater", "great white shark"), ("owl", "owl")])
+def test_a_class_is_shown_by_the_first_of_its_names(name, short):
+    assert short_name(name) == short
 
 
 @settings(max_examples=100, derandomize=True, deadline=None)

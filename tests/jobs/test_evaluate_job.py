@@ -14,7 +14,7 @@ from jobs.reports import evaluation as reports
 from jobs.reports import run as run_report
 from jobs.training import finished
 from jobs.training.data import hash_of_names
-from jobs.training.finished import Classes, config_of
+from jobs.training.finished import LearnedClasses, config_of
 from jobs.training.model_file import load_model
 from tests.support.images import store_of
 from tests.support.worlds import HELD_OUT, World
@@ -169,10 +169,10 @@ def test_labels_of_another_number_of_classes_are_refused(tmp_path, monkeypatch):
 def test_a_truth_that_counts_other_classes_is_refused_unless_names_tell_how_they_belong_together():
     store = SimpleNamespace(classes=[("b", "bolt"), ("a", "arrow")], truth=np.array([0, 1, -1], np.int32))
     with pytest.raises(UserError, match="the truth counts 2 classes, the network 3; give the --labels"):
-        Classes(3).truth_of(store, SILENT)
+        LearnedClasses(3).truth_of(store, SILENT)
     spec = SimpleNamespace(class_names=("arrow", "circle", "bolt"), classes=3)
-    np.testing.assert_array_equal(Classes(3, spec).truth_of(store, SILENT), [2, 0, -1])
-    assert Classes(3, spec).names(store) == ["arrow", "circle", "bolt"]
+    np.testing.assert_array_equal(LearnedClasses(3, spec).truth_of(store, SILENT), [2, 0, -1])
+    assert LearnedClasses(3, spec).names(store) == ["arrow", "circle", "bolt"]
 
 
 @pytest.mark.slow
@@ -198,10 +198,10 @@ def test_a_truth_that_counts_the_classes_in_another_order_is_the_same_truth(trai
 
 def test_where_a_run_does_not_name_its_classes_another_order_is_refused():
     store = SimpleNamespace(classes=[("b", "bolt"), ("a", "arrow")], truth=np.array([0, 1, -1], np.int32))
-    learned = Classes(2, order=hash_of_names([("a", "arrow"), ("b", "bolt")]))
+    learned = LearnedClasses(2, order=hash_of_names([("a", "arrow"), ("b", "bolt")]))
     with pytest.raises(UserError, match="names other classes, or in another order, than the one that the net"):
         learned.truth_of(store, SILENT)
-    assert Classes(2, order=hash_of_names(store.classes)).truth_of(store, SILENT) is store.truth
+    assert LearnedClasses(2, order=hash_of_names(store.classes)).truth_of(store, SILENT) is store.truth
 
 
 def pictures_of(directory, count):

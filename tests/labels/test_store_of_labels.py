@@ -11,7 +11,7 @@ import pytest
 
 from labeling.labels.span import Span, images_in
 from labeling.labels.spec import LabelSpec
-from labeling.labels.store import check_may_write, create_labels, open_labels, stored
+from labeling.labels.store import as_stored, check_may_write, create_labels, open_labels
 from tests.support.repository import ROOT
 from tfpipeline.batches import Answers
 from tfpipeline.system.errors import UserError
@@ -231,7 +231,7 @@ def test_every_class_comes_back_however_many_there_are(tmp_path, classes, dtype)
     labels = create_labels(tmp_path / "labels", dataclasses.replace(SPEC, classes=classes, count=2, top_k=2))
     top_k = np.array([[[classes - 1, 4_463]], [[3, classes - 2]]])
     p = np.broadcast_to([0.5, 0.25], top_k.shape)
-    answers = stored(Answers(top_k, np.log(p), np.full((2, 1), np.log(0.25))), classes)
+    answers = as_stored(Answers(top_k, np.log(p), np.full((2, 1), np.log(0.25))), classes)
     labels.write_shard(Span(0, 2), answers)
     read = open_labels(tmp_path / "labels").read_all()
     assert read.top_k.dtype == dtype

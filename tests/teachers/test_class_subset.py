@@ -16,6 +16,7 @@ from labeling.labels.store import open_labels
 from labeling.teachers import class_subset
 from labeling.teachers.teacher import load_teacher
 from labeling.work import gate
+from tests.support.console import RecordingConsole
 from tests.support.images import store_of
 from tests.support.tiny_teachers import log_softmax, mean_color_logits, pictures, save_hub_module
 from tfpipeline.images.npz_source import resized_order
@@ -157,15 +158,14 @@ FOLDERS = [(wnid, wnid) for wnid in (WNIDS[5], WNIDS[900], WNIDS[2])]
     ids=["index", "wnid of folders", "wnid in labels", "name", "index of few", "no subset", "two of one name"],
 )
 def test_truth_is_counted_in_the_positions_of_the_subset(labels, classes, truth, expected):
-    counted, note = quality.truth_in_classes_of(labels, images_of(truth, classes))
-    assert (counted.tolist(), note) == (expected, "")
+    assert quality.truth_in_classes_of(labels, images_of(truth, classes)).tolist() == expected
 
 
 def test_truth_of_other_classes_is_no_truth():
     labels = labels_of(classes=2, subset=(3, 0), subset_of=5)
-    truth, note = quality.truth_in_classes_of(labels, images_of([0, 1], [("x", "x"), ("y", "y")]))
-    assert truth is None
-    assert "the truth counts 2 classes and the teacher 5" in note
+    console = RecordingConsole()
+    assert quality.truth_in_classes_of(labels, images_of([0, 1], [("x", "x"), ("y", "y")]), console) is None
+    assert "the truth counts 2 classes and the teacher 5" in console.lines[0]
 
 
 def test_names_of_a_subset():

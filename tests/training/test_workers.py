@@ -148,9 +148,9 @@ def test_what_a_lost_worker_said_last_is_the_reason():
             raise UserError("the labels are damaged")
         if workers.number == 0:
             workers.exchange(None)
-            raise workers.why_lost([1])
+            raise workers.error_of_lost([1])
         workers.exchange(None)
-        raise workers.why_lost([1])
+        raise workers.error_of_lost([1])
 
     cluster = clusters(3)
     of_chief, _, of_other = together(cluster, work)

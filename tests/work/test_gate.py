@@ -17,6 +17,7 @@ from labeling.teachers.conventions import RANGES, Conventions
 from labeling.teachers.teacher import Network, Teacher, load_teacher
 from labeling.work import gate
 from tests.support.tiny_teachers import pictures
+from tfpipeline.images import spread_evenly
 from tfpipeline.system.errors import UserError
 
 
@@ -173,9 +174,9 @@ def test_real_teachers(thousand, real_data, monkeypatch, file, right):
     images, truth = thousand
     teacher = load_teacher(str(real_data / "teachers" / file))
     assert teacher.conventions.range == right
-    answers = gate.answers_by_range(Expert(teacher, "bilinear"), images[gate.sample_of(len(images))], 32)
+    answers = gate.answers_by_range(Expert(teacher, "bilinear"), images[spread_evenly(len(images), gate.SAMPLE)], 32)
     monkeypatch.setattr(gate, "answers_by_range", lambda *_: dict(answers))  # The same for all of the checks.
-    assert np.mean(answers[right].argmax(1) == truth[gate.sample_of(len(images))]) > 0.4
+    assert np.mean(answers[right].argmax(1) == truth[spread_evenly(len(images), gate.SAMPLE)]) > 0.4
     gate.check(Expert(teacher, "bilinear"), images, truth, 1000, 32)
     for shift in (-1, 1):
         with pytest.raises(UserError, match=re.escape(f"when counted {-shift:+d}: its classes are shifted")):

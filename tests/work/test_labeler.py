@@ -13,6 +13,7 @@ from labeling.teachers.teacher import load_teacher
 from labeling.work import labeler
 from labeling.work.answerer import Answerer
 from labeling.work.runtimes import Way
+from tests.support.console import RecordingConsole
 from tests.support.disk import contents
 from tests.support.tiny_teachers import log_softmax, mean_color_logits, save_hub_module
 from tfpipeline.batches import Answers
@@ -160,13 +161,14 @@ def spec_with(classes, class_names=()):
 
 def test_truth_is_counted_as_the_teacher_counts():
     images = images_with_truth([0, 1, 2, -1], ["cat", "dog", "eel"])
-    truth, note = quality.truth_in_classes_of(spec_with(3, ("eel", "cat", "ape")), images)
-    assert (truth.tolist(), note) == ([1, -1, 0, -1], "")
-    assert quality.truth_in_classes_of(spec_with(3), images)[0].tolist() == [0, 1, 2, -1]
-    truth, note = quality.truth_in_classes_of(spec_with(1000), images)
-    assert truth is None
-    assert "counts 3 classes and the teacher 1,000" in note
-    assert quality.truth_in_classes_of(spec_with(3), images_with_truth([-1], [])) == (None, "")
+    console = RecordingConsole()
+    truth = quality.truth_in_classes_of(spec_with(3, ("eel", "cat", "ape")), images, console)
+    assert truth.tolist() == [1, -1, 0, -1]
+    assert quality.truth_in_classes_of(spec_with(3), images, console).tolist() == [0, 1, 2, -1]
+    assert quality.truth_in_classes_of(spec_with(3), images_with_truth([-1], []), console) is None
+    assert not console.lines
+    assert quality.truth_in_classes_of(spec_with(1000), images, console) is None
+    assert "counts 3 classes and the teacher 1,000" in console.lines[0]
 
 
 def test_the_mirror_image_is_answered_too(tmp_path, teacher, images):

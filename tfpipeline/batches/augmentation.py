@@ -27,10 +27,10 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 def flip() -> Augmentation:
     """Mirrors half of the samples left to right."""
 
-    def augmented(images, seed, counters):
+    def augment(images, seed, counters):
         return _mirror(images, uniform(seed, counters, "flip") < 0.5)
 
-    return augmented
+    return augment
 
 
 def alternate(count: int) -> Augmentation:
@@ -43,11 +43,11 @@ def alternate(count: int) -> Augmentation:
         count: number of images, by which the counters tell epochs and images.
     """
 
-    def augmented(images, seed, counters):
+    def augment(images, seed, counters):
         epochs, indices = np.divmod(counters, count)
         return _mirror(images, (uniform(seed, indices, "alternate") < 0.5) ^ (epochs % 2 == 1))
 
-    return augmented
+    return augment
 
 
 def translate(pixels: int) -> Augmentation:
@@ -58,7 +58,7 @@ def translate(pixels: int) -> Augmentation:
     """
     _check(pixels > 0, f"the largest shift is {pixels} pixels; it must be above 0")
 
-    def augmented(images, seed, counters):
+    def augment(images, seed, counters):
         _, height, width, _ = images.shape
         padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="reflect")
         tops = integers(seed, counters, "translate rows", 2 * pixels + 1)
@@ -68,7 +68,7 @@ def translate(pixels: int) -> Augmentation:
             shifted[sample] = padded[sample, top : top + height, left : left + width]
         return shifted
 
-    return augmented
+    return augment
 
 
 def cutout(pixels: int) -> Augmentation:
@@ -79,7 +79,7 @@ def cutout(pixels: int) -> Augmentation:
     """
     _check(pixels > 0, f"the side of the square is {pixels} pixels; it must be above 0")
 
-    def augmented(images, seed, counters):
+    def augment(images, seed, counters):
         _, height, width, _ = images.shape
         covered = images.copy()
         tops = integers(seed, counters, "cutout rows", height) - pixels // 2
@@ -88,7 +88,7 @@ def cutout(pixels: int) -> Augmentation:
             sample[max(top, 0) : top + pixels, max(left, 0) : left + pixels] = GRAY
         return covered
 
-    return augmented
+    return augment
 
 
 def color(percent: int) -> Augmentation:
@@ -101,7 +101,7 @@ def color(percent: int) -> Augmentation:
     """
     _check(0 < percent < 100, f"color changes by {percent} percent; it must be between 0 and 100")
 
-    def augmented(images, seed, counters):
+    def augment(images, seed, counters):
         brightness, contrast, saturation = (
             (1 + (2 * uniform(seed, counters, name) - 1) * percent / 100).astype(np.float32)[:, None, None, None]
             for name in ("brightness", "contrast", "saturation")
@@ -111,7 +111,7 @@ def color(percent: int) -> Augmentation:
         colored = saturation * images + (1 - saturation) * luma
         return _as_pixels(brightness * (mean + contrast * (colored - mean)))
 
-    return augmented
+    return augment
 
 
 def rotate(degrees: int) -> Augmentation:
@@ -124,12 +124,12 @@ def rotate(degrees: int) -> Augmentation:
     """
     _check(0 < degrees <= 30, f"rotation by {degrees} degrees; it must be from 1 to 30")
 
-    def augmented(images, seed, counters):
+    def augment(images, seed, counters):
         angles = np.deg2rad(degrees * (2 * uniform(seed, counters, "rotate") - 1))
         cosines, sines = np.cos(angles), np.sin(angles)
         return _warp(images, np.stack([cosines, -sines, sines, cosines], -1).reshape(-1, 2, 2), 0.0)
 
-    return augmented
+    return augment
 
 
 def crop(percent: int) -> Augmentation:
@@ -140,14 +140,14 @@ def crop(percent: int) -> Augmentation:
     """
     _check(0 < percent < 100, f"the window has {percent} percent; it must be from 1 to 99")
 
-    def augmented(images, seed, counters):
+    def augment(images, seed, counters):
         _, height, width, _ = images.shape
         sides = (percent + (100 - percent) * uniform(seed, counters, "crop side")) / 100
         places = np.stack([uniform(seed, counters, f"crop {axis}") - 0.5 for axis in ("columns", "rows")], -1)
         room = (1 - sides)[:, None] * (width, height)
         return _warp(images, sides[:, None, None] * np.eye(2), places * room)
 
-    return augmented
+    return augment
 
 
 AUGMENTATIONS = {
@@ -177,12 +177,12 @@ def parse_augmentation(text: str, count: int) -> Augmentation | None:
     parts = [part for part in text.split(",") if part]
     chain = [_parse_one(part, count) for part in parts[replays(text) :]]
 
-    def augmented(images, seed, counters):
+    def augment(images, seed, counters):
         for augmentation in chain:
             images = augmentation(images, seed, counters)
         return images
 
-    return augmented
+    return augment
 
 
 def replays(text: str) -> bool:

@@ -36,13 +36,13 @@ def mixup(alpha: float) -> Mixing:
     """
     _check_alpha(alpha)
 
-    def mixed(images, random):
+    def mix(images, random):
         partner = random.permutation(len(images))
         weight = random.beta(alpha, alpha, len(images)).astype(np.float32)
         share = weight[:, None, None, None]
         return np.rint(share * images + (1 - share) * images[partner]).astype(np.uint8), partner, weight
 
-    return mixed
+    return mix
 
 
 def cutmix(alpha: float) -> Mixing:
@@ -56,7 +56,7 @@ def cutmix(alpha: float) -> Mixing:
     """
     _check_alpha(alpha)
 
-    def mixed(images, random):
+    def mix(images, random):
         batch, height, width, _ = images.shape
         partner = random.permutation(batch)
         side = np.sqrt(1 - random.beta(alpha, alpha, batch))
@@ -66,7 +66,7 @@ def cutmix(alpha: float) -> Mixing:
         weight = 1 - window.mean((1, 2), dtype=np.float32)
         return np.where(window[..., None], images[partner], images), partner, weight
 
-    return mixed
+    return mix
 
 
 MIXINGS = {"mixup": mixup, "cutmix": cutmix}

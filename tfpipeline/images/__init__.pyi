@@ -9,6 +9,7 @@ from .hold_out import select as select
 from .npz_source import resized_order as resized_order
 from .rows import Pixels as Pixels
 from .rows import Rows as Rows
+from .rows import spread_evenly as spread_evenly
 from .sources import split_to_measure_on as split_to_measure_on
 from .sources import splits_of as splits_of
 from .splits import held_out_split as held_out_split
@@ -16,6 +17,7 @@ from .store import ImageStore as ImageStore
 from .store import default_cache as default_cache
 from .store import map_images as map_images
 from .store import open_images as open_images
+from .truth import short_name as short_name
 from .views import IDENTITY as IDENTITY
 from .views import JOIN as JOIN
 from .views import View as View

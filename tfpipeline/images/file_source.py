@@ -106,9 +106,9 @@ class FileSource(Source):
     @functools.cached_property
     def _plan(self) -> tuple[list[Entry], list[int | None], Classes]:
         """(the entries asked for, class index or None of each, classes)"""
-        spans, parts = self.splits.spans(self.split), self._layout.parts
-        asked = [entry for span in spans for entry in parts[span.split][span.first : span.last]]
-        whole = [entry.name for split in {span.split: None for span in spans} for entry in parts[split]]
+        slices, parts = self.splits.slices(self.split), self._layout.parts
+        asked = [entry for each in slices for entry in parts[each.split][each.first : each.last]]
+        whole = [entry.name for split in {each.split: None for each in slices} for entry in parts[split]]
         names = list(dict.fromkeys(whole))
         if self._truth is not None:
             class_indices, classes = join_csv(names, self._truth)

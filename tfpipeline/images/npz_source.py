@@ -54,7 +54,7 @@ class NpzSource(Source):
             raise UserError(
                 f"{path} holds no {_FILES[flags.split]} for split {flags.split}; check the path after npz: and --split"
             )
-        self._spans = self.splits.spans(flags.split)
+        self._slices = self.splits.slices(flags.split)
 
     @property
     def splits(self) -> Splits:
@@ -65,19 +65,19 @@ class NpzSource(Source):
 
     @property
     def total(self) -> int:
-        return sum(span.last - span.first for span in self._spans)
+        return sum(each.images for each in self._slices)
 
     @property
     def classes(self) -> Classes:
         return tuple((wnid, wnid) for wnid in sorted(resized_order()))
 
     def read_all(self) -> Iterator[tuple[str, Callable[[], np.ndarray], int | None]]:
-        for span in self._spans:
+        for each in self._slices:
             position = 0
-            for file in self._files(span.split):
+            for file in self._files(each.split):
                 part = self._part(file)
                 for i, (class_index, read) in enumerate(self._read_file(file, part), position):
-                    if span.first <= i < span.last:
+                    if each.first <= i < each.last:
                         yield f"{escape_name(file.stem)}-{i - position:07d}", read, class_index
                 position += len(part.class_indices)
 

@@ -1,4 +1,4 @@
-"""Some rows of an array on disk as if they were an array, each read when it is asked for."""
+"""Some rows of an array: as if they were one, each read when it is asked for; and which ones stand for all."""
 
 import typing
 
@@ -48,6 +48,16 @@ class Rows:
         if copy is False:
             raise ValueError("the rows lie on disk; an array of them is a copy")
         return np.asarray(self.array[self.indices], dtype)
+
+
+def spread_evenly(count: int, at_most: int) -> np.ndarray:
+    """The indices of rows that stand for all, the first and the last among them, int64 (min(count, at_most),).
+
+    Args:
+        count: of all rows.
+        at_most: how many to take; at least 1.
+    """
+    return np.linspace(0, count - 1, min(count, at_most)).astype(np.int64)
 
 
 Pixels = np.ndarray | Rows  # of many images, uint8 (N, H, W, 3): in memory, memory-mapped, or some of those

@@ -56,14 +56,14 @@ def _texture(rng, color, strength):
         wave = np.sin(down[:, None] + right)
         bands = Image.fromarray((127.5 + 127.5 * wave).astype(np.uint8))
         swing = rng.uniform(-1, 1, 3) * strength
-        ends = [Image.new("RGB", bands.size, _clipped(color + sign * swing)) for sign in (1, -1)]
+        ends = [Image.new("RGB", bands.size, _clip(color + sign * swing)) for sign in (1, -1)]
         return Image.composite(*ends, bands)
     cells = int(rng.integers(2, 14))
     coarse = np.clip(color + rng.standard_normal((cells, cells, 3)) * strength, 0, 255).astype(np.uint8)
     return Image.fromarray(coarse).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
 
 
-def _clipped(color):
+def _clip(color):
     return tuple(np.clip(color, 0, 255).astype(int).tolist())
 
 

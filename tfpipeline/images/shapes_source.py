@@ -9,7 +9,7 @@ from tfpipeline.images import shapes
 from tfpipeline.images.decoding import resample_pixels
 from tfpipeline.images.flags import ImageFlags
 from tfpipeline.images.source import Source
-from tfpipeline.images.splits import Span, Splits, WholeSplit
+from tfpipeline.images.splits import Slice, Splits, WholeSplit
 from tfpipeline.images.truth import Classes
 
 
@@ -20,9 +20,9 @@ class ShapesSource(Source):
 
     def __init__(self, flags: ImageFlags):
         super().__init__("shapes", flags, {"version": self.version, "numpy": np.__version__})
-        self._spans = self.splits.spans(flags.split)
+        self._slices = self.splits.slices(flags.split)
         if flags.split in shapes.DEFAULT_COUNTS and flags.limit is not None:
-            self._spans = [Span(flags.split, 0, flags.limit)]
+            self._slices = [Slice(flags.split, 0, flags.limit)]
 
     @property
     def splits(self) -> Splits:
@@ -31,14 +31,14 @@ class ShapesSource(Source):
 
     @property
     def total(self) -> int:
-        return sum(span.last - span.first for span in self._spans)
+        return sum(each.images for each in self._slices)
 
     @property
     def classes(self) -> Classes:
         return tuple((name, name) for name in shapes.NAMES)
 
     def read_all(self) -> Iterator[tuple[str, Callable[[], np.ndarray], int | None]]:
-        for span in self._spans:
-            for i in range(span.first, span.last):
-                pixels, class_index = shapes.draw(0, span.split, i)
-                yield f"{span.split}-{i:07d}", functools.partial(resample_pixels, pixels, self.flags.size), class_index
+        for each in self._slices:
+            for i in range(each.first, each.last):
+                pixels, class_index = shapes.draw(0, each.split, i)
+                yield f"{each.split}-{i:07d}", functools.partial(resample_pixels, pixels, self.flags.size), class_index

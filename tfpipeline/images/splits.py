@@ -62,12 +62,17 @@ class WholeSplit:
 
 
 @dataclasses.dataclass(frozen=True)
-class Span:
+class Slice:
     """The images first..last-1 of a split."""
 
     split: str
     first: int
     last: int
+
+    @property
+    def images(self) -> int:
+        """How many they are."""
+        return self.last - self.first
 
 
 class Splits(Mapping[str, Split]):
@@ -111,15 +116,15 @@ class Splits(Mapping[str, Split]):
             raise FlagError(f"{self._source} has no split {word!r}; give --split {known}, {self._ways_out}")
         return self._words[word]
 
-    def spans(self, spec: str) -> list[Span]:
-        """The images that `--split SPEC` asks for, in this order; every span holds some, and none lies in two.
+    def slices(self, spec: str) -> list[Slice]:
+        """The images that `--split SPEC` asks for, in this order; every slice holds some, and none lies in two.
 
         Raises:
             FlagError: a split is not there, the spec is no such syntax, or asks for no image or for one twice.
         """
         if not re.search(r"[\[+]", spec):
             names = list(self._splits) if spec == "all" else [self.name_of(spec)]
-            return [Span(name, 0, self._splits[name].num_examples) for name in names]
+            return [Slice(name, 0, self._splits[name].num_examples) for name in names]
         from tensorflow_datasets.core import splits  # Here, because it takes most of a second.
 
         try:
@@ -130,20 +135,20 @@ class Splits(Mapping[str, Split]):
                 f"{self._source} has no split {spec!r} ({reason}); give --split like train[:90%], train[100:200] or"
                 " train+valid"
             ) from error
-        spans = [self._span(part) for part in instructions]
-        spans = [span for span in spans if span.first < span.last]
-        if not spans:
+        slices = [self._slice(part) for part in instructions]
+        slices = [each for each in slices if each.images > 0]
+        if not slices:
             raise FlagError(f"--split {spec} holds no image of {self._source}; give a wider slice")
-        self._check_disjoint(spec, spans)
-        return spans
+        self._check_disjoint(spec, slices)
+        return slices
 
-    def _span(self, part):
+    def _slice(self, part):
         name = self.name_of(part.splitname)
         last = self._splits[name].num_examples if part.to is None else part.to
-        return Span(name, part.from_ or 0, last)
+        return Slice(name, part.from_ or 0, last)
 
-    def _check_disjoint(self, spec, spans):
-        ordered = sorted(spans, key=lambda span: (span.split, span.first))
+    def _check_disjoint(self, spec, slices):
+        ordered = sorted(slices, key=lambda each: (each.split, each.first))
         for before, after in itertools.pairwise(ordered):
             if before.split == after.split and after.first < before.last:
                 raise FlagError(

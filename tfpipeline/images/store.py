@@ -291,9 +291,9 @@ def open_store(directory: pathlib.Path) -> ImageStore:
         raise UserError(f"{directory} is no image store ({error}); remove it and build it anew") from error
     count = description["count"]
     if not (images.dtype == np.uint8 and list(images.shape) == [count, *description["shape"]]):
-        raise UserError(_damaged(directory / "images.npy"))
+        raise UserError(_damage_of(directory / "images.npy"))
     if not (truth.dtype == np.int32 and truth.shape == (count,) and len(names) == count):
-        raise UserError(_damaged(directory / "truth.npy"))
+        raise UserError(_damage_of(directory / "truth.npy"))
     fingerprint = hashlib.sha256(content).hexdigest()
     return ImageStore(directory, images, truth, names, classes, description, fingerprint, tuple(notes))
 
@@ -330,11 +330,11 @@ def _verify(directory, content):
                 f"{directory} has format {description['format']}, this program reads {FORMAT}; build it anew"
             )
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(_damaged(directory / _DESCRIPTION)) from None
+        raise UserError(_damage_of(directory / _DESCRIPTION)) from None
     for name, digest in _sealed_hashes(directory):
         _check_file(directory / name, digest)
     if not _is_complete(description):
-        raise UserError(_damaged(directory / _DESCRIPTION))
+        raise UserError(_damage_of(directory / _DESCRIPTION))
     for name in _FILES:
         _check_file(directory / name, description["files"][name])
     return description
@@ -348,7 +348,7 @@ def _sealed_hashes(directory):
     lines = path.read_bytes().decode("utf-8", "replace").splitlines()
     hashes = [line.partition("  ")[::2] for line in lines]
     if [name for _, name in hashes] != [_DESCRIPTION, _DIGESTS, _NOTES]:
-        raise UserError(_damaged(path))
+        raise UserError(_damage_of(path))
     return [(name, digest) for digest, name in hashes]
 
 
@@ -364,8 +364,8 @@ def _is_complete(description):
 
 def _check_file(path, digest):
     if not path.is_file() or sha256_of_file(path) != digest:
-        raise UserError(_damaged(path))
+        raise UserError(_damage_of(path))
 
 
-def _damaged(path):
+def _damage_of(path):
     return f"{path} is damaged or missing; remove the image store {path.parent} and build it anew"

@@ -64,7 +64,7 @@ def _run_builder(builder, download_dir, manual_dir):
         tfds.disable_progress_bar()
     config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
     try:
-        with quiet_tfds(), _interrupted_by_sigterm():
+        with quiet_tfds(), _interrupt_on_sigterm():
             builder.download_and_prepare(download_dir=download_dir, download_config=config)
     except KeyboardInterrupt:
         raise Stopped(
@@ -77,7 +77,7 @@ def _run_builder(builder, download_dir, manual_dir):
 
 
 @contextlib.contextmanager
-def _interrupted_by_sigterm():
+def _interrupt_on_sigterm():
     """A context in which SIGTERM and SIGINT raise KeyboardInterrupt: TFDS saves nothing before its end."""
     previous = {n: signal.signal(n, signal.default_int_handler) for n in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -59,7 +59,7 @@ class TfdsSource(Source):
         state = {"version": self.version, "files": state_of(pathlib.Path(self.builder.data_dir))}
         super().__init__(name, flags, state)
         self.notes += notes
-        self._spans = self.splits.spans(flags.split)
+        self._slices = self.splits.slices(flags.split)
 
     @property
     def splits(self) -> Splits:
@@ -67,7 +67,7 @@ class TfdsSource(Source):
 
     @property
     def total(self) -> int:
-        return sum(span.last - span.first for span in self._spans)
+        return sum(each.images for each in self._slices)
 
     @property
     def classes(self) -> Classes:

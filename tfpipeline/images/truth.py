@@ -177,3 +177,8 @@ def classes_of_folders(names: list[str]) -> tuple[list[int] | None, Classes]:
     found = sorted(name_of, key=name_of.__getitem__)
     index_of = {form: i for i, form in enumerate(found)}
     return [index_of[compose_name(path[level])] for path in folders], tuple((name_of[form],) * 2 for form in found)
+
+
+def short_name(name: str) -> str:
+    """What a class is called in a picture or a table: the name up to its first comma, as ImageNet lists synonyms."""
+    return name.split(",")[0].strip()

@@ -84,7 +84,7 @@ def state_of_callbacks(
     """
     plain: dict[str, dict] = {}
     arrays: dict[str, np.ndarray] = {}
-    for key, callback in _named(callbacks).items():
+    for key, callback in _callbacks_by_name(callbacks).items():
         given = _constructor_arguments(type(callback))
         values = {name: v for name, v in vars(callback).items() if not name.startswith("_") and name not in given}
         values = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
@@ -99,7 +99,7 @@ def restore_callbacks(
     callbacks: Sequence[keras.callbacks.Callback], plain: dict[str, dict], arrays: dict[str, np.ndarray]
 ) -> None:
     """Gives callbacks what `state_of_callbacks` took; one that was not there before begins anew."""
-    for key, callback in _named(callbacks).items():
+    for key, callback in _callbacks_by_name(callbacks).items():
         for name, value in plain.get(key, {}).items():
             setattr(callback, name, value)
         lists: dict[str, list[np.ndarray]] = {}
@@ -111,7 +111,7 @@ def restore_callbacks(
             setattr(callback, name, value)
 
 
-def _named(callbacks):
+def _callbacks_by_name(callbacks):
     """Callbacks by class and number among those of the class, so that others may come and go."""
     named = {}
     for callback in callbacks:

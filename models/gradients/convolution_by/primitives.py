@@ -9,12 +9,14 @@ computed in float32, which takes less time as well.
 """
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import tensorflow as tf
 
 from models.gradients.windows import Length, Padding, dimensions, windows_on
+
+GradientT = TypeVar("GradientT", bound=Callable)
 
 
 def forward(images: tf.Tensor, kernel: tf.Tensor, strides: tuple[int, int], padding: Padding) -> tf.Tensor:
@@ -25,13 +27,24 @@ def forward(images: tf.Tensor, kernel: tf.Tensor, strides: tuple[int, int], padd
     return forward(windows.pad(images), kernel, strides, "valid")
 
 
+def _add_in_float32(gradient: GradientT) -> GradientT:
+    """The gradient of two tensors, cast where the primitives would add up its terms in a smaller type."""
+
+    @functools.wraps(gradient)
+    def wide(first, second, *others):
+        if gradients_add_in_float32(first.dtype):
+            return gradient(first, second, *others)
+        total = gradient(tf.cast(first, tf.float32), tf.cast(second, tf.float32), *others)
+        return tf.cast(total, first.dtype)
+
+    return cast(GradientT, wide)
+
+
+@_add_in_float32
 def images_gradient(
     g: tf.Tensor, kernel: tf.Tensor, shape: Sequence[Length], strides: tuple[int, int], padding: Padding
 ) -> tf.Tensor:
     """dL/dx, of the shape given."""
-    if not gradients_add_in_float32(g.dtype):
-        wide = images_gradient(tf.cast(g, tf.float32), tf.cast(kernel, tf.float32), shape, strides, padding)
-        return tf.cast(wide, g.dtype)
     if isinstance(padding, str):
         options = _options(strides, padding)
         return tf.raw_ops.Conv2DBackpropInput(input_sizes=shape, filter=kernel, out_backprop=g, **options)
@@ -40,13 +53,11 @@ def images_gradient(
     return windows.crop(images_gradient(g, kernel, padded_shape, strides, "valid"))
 
 
+@_add_in_float32
 def kernel_gradient(
     images: tf.Tensor, g: tf.Tensor, shape: tuple[int, int, int, int], strides: tuple[int, int], padding: Padding
 ) -> tf.Tensor:
     """dL/dK, of the shape given."""
-    if not gradients_add_in_float32(g.dtype):
-        wide = kernel_gradient(tf.cast(images, tf.float32), tf.cast(g, tf.float32), shape, strides, padding)
-        return tf.cast(wide, g.dtype)
     if isinstance(padding, str):
         options = _options(strides, padding)
         return tf.raw_ops.Conv2DBackpropFilter(input=images, filter_sizes=shape, out_backprop=g, **options)

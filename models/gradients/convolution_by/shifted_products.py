@@ -20,7 +20,7 @@ def forward(images: tf.Tensor, kernel: tf.Tensor, strides: tuple[int, int], padd
     """y, (B, H', W', F); the arguments are those of `models.gradients.convolution.convolution`."""
     windows = windows_on(dimensions(images), kernel.shape[:2], strides, padding)
     padded = windows.pad(images)
-    products = [tf.matmul(rows(windows.seen(padded, place)), kernel[place]) for place in windows.places]
+    products = [tf.matmul(rows(windows.take(padded, place)), kernel[place]) for place in windows.places]
     return tf.reshape(add(products), (-1, *windows.output, kernel.shape[3]))
 
 
@@ -43,5 +43,5 @@ def kernel_gradient(
     """dL/dK, of the shape given."""
     windows = windows_on(dimensions(images), shape[:2], strides, padding)
     padded = windows.pad(images)
-    products = [tf.matmul(rows(windows.seen(padded, place)), rows(g), transpose_a=True) for place in windows.places]
+    products = [tf.matmul(rows(windows.take(padded, place)), rows(g), transpose_a=True) for place in windows.places]
     return tf.reshape(tf.stack(products), shape)

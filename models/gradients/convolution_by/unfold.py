@@ -33,7 +33,7 @@ def unfold(
     @tf.custom_gradient
     def unfolded(images):
         padded = windows.pad(images)
-        columns = tf.concat([windows.seen(padded, place) for place in windows.places], axis=-1)
+        columns = tf.concat([windows.take(padded, place) for place in windows.places], axis=-1)
         return columns, lambda g: fold(g, dimensions(images), *geometry)
 
     return unfolded(images)

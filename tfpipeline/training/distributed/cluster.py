@@ -41,7 +41,7 @@ def read_cluster(environment: Mapping[str, str]) -> Cluster:
     if not text:
         raise FlagError(f"--strategy multi_worker: TF_CONFIG is not set; give each worker its own, such as {EXAMPLE}")
     try:
-        return _parsed(json.loads(text))
+        return _parse(json.loads(text))
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise FlagError(f"TF_CONFIG is {text[:_LONGEST]}: {error}; write for example {EXAMPLE}") from error
     except KeyError as error:
@@ -60,7 +60,7 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _parsed(config):
+def _parse(config):
     jobs, kind, index = config["cluster"], config["task"]["type"], int(config["task"]["index"])
     if others := jobs.keys() - {"chief", "worker"}:
         raise ValueError(f"{', '.join(sorted(others))} has no part in this training, only chief and worker")

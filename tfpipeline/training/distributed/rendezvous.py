@@ -210,7 +210,7 @@ def _proof(addresses, role, number, of_chief, of_worker):
 
 def _join(cluster, deadline, connections):
     """Adds another worker's connection, by the chief's number."""
-    while not (connection := _let_in_by(cluster)):
+    while not (connection := _connect_to_chief(cluster)):
         if time.monotonic() > deadline:
             raise UserError(f"{cluster.name(0)} does not answer; start all workers, with their addresses in TF_CONFIG")
         time.sleep(_RETRY_SECONDS)
@@ -219,7 +219,7 @@ def _join(cluster, deadline, connections):
     connection.receive()
 
 
-def _let_in_by(cluster):
+def _connect_to_chief(cluster):
     """A connection; None where nothing listens at the chief's address, or another program does."""
     try:
         connected = socket.create_connection(host_and_port(cluster.addresses[0]), timeout=_HELLO_SECONDS)

@@ -85,4 +85,4 @@ def _name_lost_workers(workers):
         if workers.count == 1:
             raise
         numbers = {int(task) for task in re.findall(r"/job:worker/(?:replica:0/)?task:(\d+)", str(error))}
-        raise workers.why_lost(sorted(numbers - {workers.number})) from error
+        raise workers.error_of_lost(sorted(numbers - {workers.number})) from error

@@ -82,7 +82,7 @@ class Workers:
         """What the chief gave; argument and errors are those of `exchange`."""
         return self.exchange(value)[0]
 
-    def why_lost(self, numbers: list[int]) -> UserError:
+    def error_of_lost(self, numbers: list[int]) -> UserError:
         """What to raise when TensorFlow has lost workers: the reason that one of them gave, or that it is gone.
 
         Args:
