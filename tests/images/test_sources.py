@@ -152,6 +152,10 @@ def test_wrong_specs_are_refused_at_once(spec, options, message):
         ("./my photos.tar", "archive:./my photos.tar"),
         ("val_data.npz", "npz:val_data.npz"),
         ("./imagenet", "npz:./imagenet"),
+        ("tables", "parquet:tables"),
+        ("tables/train.parquet", "parquet:tables/train.parquet"),
+        ("parqet:tables", "parquet:tables"),
+        ("HF:people/pets", "hf:people/pets"),
         ("floder:photos", "folder:photos"),
         ("Folder:photos", "folder:photos"),
         ("archiv:photos.zip", "archive:photos.zip"),
@@ -162,7 +166,10 @@ def test_wrong_specs_are_refused_at_once(spec, options, message):
     ],
 )
 def test_a_place_without_its_kind_is_offered_with_it(tmp_path, monkeypatch, spec, offer):
-    write_folder(tmp_path, dict.fromkeys(("photos/cats/1.png", "imagenet/val_data.npz", "val_data.npz"), b""))
+    write_folder(
+        tmp_path,
+        dict.fromkeys(("photos/cats/1.png", "imagenet/val_data.npz", "val_data.npz", "tables/train.parquet"), b""),
+    )
     for name in ("photos.zip", "my photos.tar"):
         write_zip(tmp_path / name, FILES)
     monkeypatch.chdir(tmp_path)
@@ -172,8 +179,8 @@ def test_a_place_without_its_kind_is_offered_with_it(tmp_path, monkeypatch, spec
         source_of(spec)
     question = f"; did you mean {offer}?" if offer else ""
     assert str(refusal.value) == (
-        f"--images {spec} is not known{question}; give shapes, folder:DIR, archive:FILE, npz:FILE or a TFDS name like"
-        " cifar10"
+        f"--images {spec} is not known{question}; give shapes, folder:DIR, archive:FILE, parquet:FILE, hf:OWNER/NAME,"
+        " webdataset:FILE, npz:FILE or a TFDS name like cifar10"
     )
 
 

@@ -12,7 +12,6 @@ import tensorflow_datasets as tfds
 
 from tests.support.images import source_of, store_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder, write_tar, write_zip
-from tests.support.processes import Child
 from tfpipeline.images import tfds_preparing
 from tfpipeline.images.npz_source import resized_order
 from tfpipeline.system.errors import FlagError, Stopped, UserError
@@ -108,6 +107,26 @@ def test_the_three_are_told_apart(archives, data_dir, tmp_path):
         stores.append(store_of(spec, cache=tmp_path, **options))
     assert [len(store) for store in stores] == [6, 6, 6]
     assert len({store.fingerprint for store in stores}) == 3
+
+
+@pytest.mark.parametrize("form", ["array_record", "parquet"])
+def test_other_formats_of_files_hold_the_same_images(archives, data_dir, tmp_path, form):
+    builder = tfds.builder("cifar10", data_dir=tmp_path, file_format=form)
+    tfds_preparing.prepare(builder, archives)
+    expected = source_of("cifar10", "train[2:9]+test", archives=archives, data_dir=data_dir)
+    found = source_of("cifar10", "train[2:9]+test", data_dir=tmp_path)
+    assert found.classes == expected.classes
+    for (name, pixels, truth), (like, same, class_index) in zip(found, expected, strict=True):
+        assert (name, truth) == (like.replace("tfrecord", form), class_index)
+        np.testing.assert_array_equal(pixels, same)
+
+
+def test_half_a_file_of_array_records_is_refused(archives, tmp_path):
+    tfds_preparing.prepare(tfds.builder("cifar10", data_dir=tmp_path, file_format="array_record"), archives)
+    (path,) = tmp_path.rglob("*train.array_record*")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"cannot be read .*; remove that directory and let it be prepared again"):
+        list(source_of("cifar10", data_dir=tmp_path))
 
 
 def test_order_names_and_slices_stay_the_same(archives, data_dir):
@@ -212,40 +231,6 @@ def test_sigterm_while_preparing_leaves_nothing(archives, tmp_path, monkeypatch)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert source_of("cifar10", archives=archives, data_dir=tmp_path / "prepared").count == 15
-
-
-def paths_below(directory):
-    return sorted(path.relative_to(directory) for path in directory.rglob("*"))
-
-
-def prepare_and_be_killed(archives, data_dir):
-    """Prepares CIFAR-10 up to the seventh example."""
-    whole = tfds.builder_cls("cifar10")._generate_examples
-
-    def killed_half_way(self, *arguments):
-        for i, example in enumerate(whole(self, *arguments)):
-            if i == 7:
-                os.kill(os.getpid(), signal.SIGKILL)
-            yield example
-
-    tfds.builder_cls("cifar10")._generate_examples = killed_half_way
-    source_of("cifar10", archives=archives, data_dir=data_dir)
-
-
-@pytest.mark.slow
-def test_kills_while_preparing_leave_nothing_after_the_next_command(archives, tmp_path):
-    for _ in range(3):
-        child = Child(tmp_path / "said", prepare_and_be_killed, archives, tmp_path / "killed")
-        child.ended()
-        assert child.exit_code == -signal.SIGKILL, child.said()
-        assert len(list((tmp_path / "killed").iterdir())) == 1  # What it left; the one before it is gone.
-    for name in ("killed", "whole"):
-        assert source_of("cifar10", archives=archives, data_dir=tmp_path / name).count == 15
-    killed, whole = (
-        sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*"))
-        for name in ("killed", "whole")
-    )
-    assert killed == whole
 
 
 def test_a_tar_damaged_in_the_middle_is_not_taken_for_a_shorter_one(archives, tmp_path):

@@ -30,6 +30,7 @@ class Images:
 
     Args:
         path: a folder, or a .tar, .tar.gz, .tar.bz2, .tar.xz or .zip archive; its content decides which.
+        beside: endings of names of further files in a tar that are entries, too.
 
     Attributes:
         entries: one for each image, sorted by name.
@@ -39,11 +40,11 @@ class Images:
         UserError: there is nothing at `path`, it is damaged as a whole, or it holds no images.
     """
 
-    def __init__(self, path: pathlib.Path):
+    def __init__(self, path: pathlib.Path, beside: tuple[str, ...] = ()):
         resources = contextlib.ExitStack()
         self._finalizer = weakref.finalize(self, resources.close)
         try:
-            listing = _list(path, resources)
+            listing = _list(path, beside, resources)
         except UserError:
             raise
         except Exception as error:
@@ -73,7 +74,7 @@ class Images:
         self._finalizer()
 
 
-def _list(path: pathlib.Path, resources: contextlib.ExitStack) -> Listing:
+def _list(path: pathlib.Path, beside: tuple[str, ...], resources: contextlib.ExitStack) -> Listing:
     """What is at a path; what must stay open for reading goes to `resources`."""
     if not path.exists():
         raise UserError(f"no such file or folder: {path}; check the path after the colon in --images")
@@ -87,8 +88,8 @@ def _list(path: pathlib.Path, resources: contextlib.ExitStack) -> Listing:
     if unpack := tars.decompressor_of(magic):
         packed = resources.enter_context(unpack(file))
         spool = tempfile.TemporaryFile()  # noqa: SIM115 - without a name, it vanishes with the process
-        return tars.list_packed_tar(packed, typing.cast(typing.BinaryIO, resources.enter_context(spool)))
-    return tars.list_tar(file)
+        return tars.list_packed_tar(packed, typing.cast(typing.BinaryIO, resources.enter_context(spool)), beside)
+    return tars.list_tar(file, beside)
 
 
 def _in_order(entries):

@@ -10,7 +10,8 @@ class ImageFlags(Flags):
     """Which images, and where they come from."""
 
     images: str = required(
-        "shapes, a TFDS name (cifar10, downsampled_imagenet/64x64, ...), folder:DIR, archive:FILE.tar or npz:FILE",
+        "shapes, a TFDS name (cifar10, downsampled_imagenet/64x64, ...), folder:DIR, archive:FILE.tar, "
+        "parquet:FILE_OR_DIR, hf:OWNER/NAME, webdataset:FILE_OR_DIR or npz:FILE_OR_DIR",
         metavar="SPEC",
     )
     split: str = flag(

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable
 
 from tfpipeline.images.decoding import MAX_BYTES
-from tfpipeline.images.file_names import examine
+from tfpipeline.images.file_names import NO_IMAGE, examine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,13 +21,17 @@ class Entry:
 class Listing:
     """The image files of a folder or an archive.
 
+    Args:
+        beside: endings of names of further files that have an entry.
+
     Attributes:
-        entries: of the files that are named like images, in any order.
+        entries: of the files that are named like images, and of those further ones, in any order.
         left_out: how many other files there are, by the reason.
         read: entry -> its content, at most `MAX_BYTES` and one; raises nearly anything over damaged bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, beside: tuple[str, ...] = ()) -> None:
+        self.beside = beside
         self.entries: list[Entry] = []
         self.left_out: collections.Counter[str] = collections.Counter()
         self.read: Callable[[Entry], bytes] = _read_nothing
@@ -38,10 +42,10 @@ class Listing:
         Args:
             path: within the folder or the archive, with "/" between its parts.
             place: where its content is.
-            fault: () -> why it cannot be read, or None; asked only of files that are named like images.
+            fault: () -> why it cannot be read, or None; asked only of files that have an entry.
         """
         verdict = examine(path)
-        if verdict.left_out:
+        if verdict.left_out and not (verdict.left_out == NO_IMAGE and path.endswith(self.beside)):
             self.left_out[verdict.left_out] += 1
         else:
             self.entries.append(Entry(verdict.name, place, verdict.fault or fault()))

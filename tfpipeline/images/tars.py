@@ -32,9 +32,9 @@ def decompressor_of(magic: bytes) -> typing.Callable[[typing.BinaryIO], typing.A
     return _DECOMPRESSORS.get(magic[:2])
 
 
-def list_tar(file: typing.BinaryIO) -> Listing:
-    """The image files in a tar; an entry's place is (offset, length) in `file`."""
-    listing = Listing()
+def list_tar(file: typing.BinaryIO, beside: tuple[str, ...] = ()) -> Listing:
+    """The image files in a tar, and those that `Listing` is told; an entry's place is (offset, length) in `file`."""
+    listing = Listing(beside)
     for member in _members(file):
         place = (member.offset_data, member.size)
         listing.add(member.name, place, functools.partial(_fault_of_member, member))
@@ -42,13 +42,13 @@ def list_tar(file: typing.BinaryIO) -> Listing:
     return listing
 
 
-def list_packed_tar(packed: typing.BinaryIO, spool: typing.BinaryIO) -> Listing:
-    """The image files in a packed tar; an entry's place is (offset, length) in `spool`.
+def list_packed_tar(packed: typing.BinaryIO, spool: typing.BinaryIO, beside: tuple[str, ...] = ()) -> Listing:
+    """The same of a packed tar; an entry's place is (offset, length) in `spool`.
 
     A compressed stream can only be read from its beginning, and names come in any order: so one pass copies the images,
     still encoded, into `spool`.
     """
-    listing, offset = Listing(), 0
+    listing, offset = Listing(beside), 0
     for member in _members(packed):
         before = len(listing.entries)
         listing.add(member.name, (offset, member.size), functools.partial(_fault_of_member, member))

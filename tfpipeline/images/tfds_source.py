@@ -1,6 +1,7 @@
 """A split of a TensorFlow dataset as a source."""
 
 import functools
+import itertools
 import pathlib
 import re
 from collections.abc import Callable, Iterator
@@ -42,9 +43,9 @@ class TfdsSource(Source):
     """
 
     def __init__(self, flags: ImageFlags):
-        name, data_dir = str(flags.images), None if flags.data_dir is None else expand(flags.data_dir)
+        name = str(flags.images)
         with quiet_tfds():
-            self.builder = _builder(name, data_dir)
+            self.builder = _builder(name, None if flags.data_dir is None else expand(flags.data_dir))
             features = dict(self.builder.info.features.items())
             prepared = self.builder.is_prepared()
         image = features.get("image")
@@ -55,8 +56,6 @@ class TfdsSource(Source):
         notes = []
         if not prepared:
             notes = prepare(self.builder, None if flags.archives is None else expand(flags.archives))
-            with quiet_tfds():
-                self.builder = _builder(name, data_dir)  # It reads what is prepared now.
         self.version = str(self.builder.version)
         state = {"version": self.version, "files": state_of(pathlib.Path(self.builder.data_dir))}
         super().__init__(name, flags, state)
@@ -96,16 +95,20 @@ class TfdsSource(Source):
 
     def _batches(self):
         """The examples as TFDS has them, images still encoded, so that all sources are decoded by the same rules."""
-        wanted = ["image", "tfds_id"] + (["label"] if self.classes else [])
+        wanted = ["image"] + (["label"] if self.classes else [])
+        decoders = {"image": tfds.decode.SkipDecoding()}
         try:
+            if self.builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+                yield from self._batches_by_index(wanted, decoders)
+                return
             with quiet_tfds():
                 examples = self.builder.as_dataset(
                     split=self.split,
                     shuffle_files=False,
                     read_config=tfds.ReadConfig(interleave_cycle_length=1, add_tfds_id=True, try_autocache=False),
-                    decoders={"image": tfds.decode.SkipDecoding()},
+                    decoders=decoders,
                 )
-            batches = examples.map(lambda example: {key: example[key] for key in wanted}).batch(_BATCH)
+            batches = examples.map(lambda example: {key: example[key] for key in [*wanted, "tfds_id"]}).batch(_BATCH)
             yield from batches.as_numpy_iterator()
         except Exception as error:
             # TensorFlow and TFDS raise nearly anything over damaged files.
@@ -114,6 +117,23 @@ class TfdsSource(Source):
                 f"{self.spec}: the files in {self.builder.data_dir} cannot be read ({reason}); remove that directory"
                 " and let it be prepared again"
             ) from error
+
+    def _batches_by_index(self, wanted, decoders):
+        """The same of ArrayRecord files, which TFDS reads by index, and without ids of examples."""
+        for each in self._slices:
+            split = self.builder.info.splits[each.split]
+            lengths = zip(sorted(split.filenames), split.shard_lengths, strict=True)
+            ids = (f"{file}__{row}".encode() for file, length in lengths for row in range(length))
+            ids = itertools.islice(ids, each.first, None)
+            with quiet_tfds():
+                source = self.builder.as_data_source(split=each.split, decoders=decoders)
+            for first in range(each.first, each.last, _BATCH):
+                rows = list(range(first, min(first + _BATCH, each.last)))
+                examples = source.__getitems__(rows)
+                columns = {key: np.array([example[key] for example in examples], object) for key in wanted}
+                if any(value is None for column in columns.values() for value in column):
+                    raise ValueError(f"a file of {each.split} ends before its examples do")
+                yield columns | {"tfds_id": list(itertools.islice(ids, len(rows)))}
 
 
 def _builder(name, data_dir):

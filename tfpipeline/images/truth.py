@@ -15,7 +15,7 @@ from tfpipeline.system import UserError
 Classes = tuple[tuple[str, str], ...]  # (WordNet id or name, name to show) of each class
 
 # Classes up to this number may lack rows, as where a csv tells of a few images of ImageNet; of more, each has a row.
-_MOST_CLASSES_WITHOUT_ROWS = 1 << 16
+MOST_CLASSES_WITHOUT_ROWS = 1 << 16
 _BACKSLASH = escape_name("\\")  # between folders, where the csv was written by Windows
 
 
@@ -109,7 +109,7 @@ def _read_classes(path: pathlib.Path, table: dict[str, tuple[str, int]]) -> Clas
 def _classes_of_rows(path, table):
     known = {index: wnid for wnid, index in table.values()}
     count = max(known, default=-1) + 1
-    if count > max(len(known), _MOST_CLASSES_WITHOUT_ROWS):
+    if count > max(len(known), MOST_CLASSES_WITHOUT_ROWS):
         raise UserError(
             f"{path}: class_index goes up to {count - 1:,}, but only {len(known):,} classes have a row; count the"
             " classes from 0 on, or name them all in a classes.csv beside it"
