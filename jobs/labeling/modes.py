@@ -101,7 +101,7 @@ def print_quality(task: Task, store: LabelStore) -> dict:
     figures = quality.figures(answers, truth)
     print_figures(figures)
     histogram = quality.class_histogram(answers, store.spec.classes)
-    names = quality.class_names(store.spec, task.images)
+    names = quality.class_names(store.spec, task.images.classes)
     rows = [
         (f"  {names[index][:21]}", f"{histogram[index]:,}", f"{histogram[index] / histogram.sum():.2%}")
         for index in (-histogram).argsort(kind="stable")[:CLASSES_PRINTED]

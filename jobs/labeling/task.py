@@ -5,12 +5,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from jobs.labeling.config import Config
 from labeling.enlarging import Expert, comparison
 from labeling.labels import SPEC_FILE, LabelSpec, check_may_write, count_alike, open_labels, quality
-from labeling.teachers import TeacherFlags, class_subset, load_teacher
+from labeling.teachers import TeacherFlags, class_map, class_subset, load_teacher
 from labeling.work import Answerer, WorkFlags, gate, labeler, runtime_choice, runtimes
 from tfpipeline.images import ImageStore, View, default_cache, open_images, parse_joined
 from tfpipeline.system import Console, FlagError, UserError
@@ -56,10 +54,10 @@ class Task:
             return
         batch_size = self.config.work.batch_size or runtime_choice.DEFAULT_BATCH_SIZE
         truth = quality.truth_in_classes_of(self.spec, self.images)
-        classes = 0 if self.spec.subset else len(self.images.classes)
+        is_whole = not (self.config.teachers.classes or self.config.teachers.class_map)
+        classes = len(self.images.classes) if is_whole else 0
         for expert in self.experts:
-            subset = expert.teacher.subset
-            of_network = np.array([*subset, -1])[truth] if subset and truth is not None else truth
+            of_network = expert.teacher.in_network(truth)
             names = self.images.names
             self.console.say(gate.check(expert, self.images.images, of_network, classes, batch_size, names))
 
@@ -99,6 +97,10 @@ def build_task(config: Config, console: Console) -> Task:
     experts = choose_interpolations(experts, images, out, together, config.work.batch_size, console)
     for expert in experts:
         console.say(f"{expert.teacher.note}; enlarged by {expert.interpolation}")
+    if offers_folders(config.teachers, experts, images):
+        console.say(
+            f"your {len(images.classes):,} folders are classes of this teacher: --classes folders answers among them"
+        )
     precision, labels = config.work.precision, config.labels
     if precision != "float32" and (note := note_on_bfloat16()):
         console.say(note)
@@ -156,12 +158,23 @@ def load_experts(flags: TeacherFlags, methods: Sequence[str], images: ImageStore
     teachers = [load_teacher(*option, trust=flags.trust_teacher) for option in options]
     if flags.classes is not None:
         teachers = [class_subset.restrict(teacher, flags.classes, images.classes) for teacher in teachers]
+    if flags.class_map is not None:
+        teachers = [class_map.map_classes(teacher, flags.class_map, images.classes) for teacher in teachers]
     if any(not count_alike(teachers[0], teacher) for teacher in teachers):
         counts = ", ".join(f"{teacher.name} {teacher.conventions.classes:,}" for teacher in teachers)
         raise FlagError(
             f"teachers with other classes, or in other orders, cannot answer together ({counts}); label with each alone"
         )
     return [Expert(*each) for each in zip(teachers, methods, flags.for_each(flags.weight, 1.0), strict=True)]
+
+
+def offers_folders(flags: TeacherFlags, experts: list[Expert], images: ImageStore) -> bool:
+    """Whether the images lie in folders called like some classes of all teachers, and no flag says which to answer."""
+    is_told = flags.classes is not None or flags.class_map is not None
+    of_folders = images.description["source"].startswith(("folder:", "archive:"))
+    return (
+        of_folders and not is_told and all(class_subset.has_classes_of(one.teacher, images.classes) for one in experts)
+    )
 
 
 def choose_interpolations(

@@ -91,7 +91,7 @@ def compare(
                 responses=responses[number],
                 figures=comparison.figures(responses[number], others, truth),
                 recommendation=comparison.recommend(responses[number]),
-                class_names=quality.class_names(teacher, images),
+                class_names=quality.class_names(teacher, images.classes),
                 truth=truth,
             )
         )

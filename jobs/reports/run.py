@@ -46,7 +46,7 @@ def draw_sample(config: Config, directory: pathlib.Path, console: Console) -> Sa
     """
     data, validation = open_data(config, console)
     images = validation or data
-    names = read_classes(directory, images.classes).names(open_images(config.images, console))
+    names = read_classes(directory, images.classes).short_names(open_images(config.images, console).classes)
     return Sample(images[spread_evenly(len(images.images), SAMPLES)], names)
 
 

@@ -9,11 +9,27 @@ from collections.abc import Sequence
 import numpy as np
 
 from jobs.training.config import Config
-from jobs.training.data import TRUTH, answers_to_images, hash_of_names, open_joined, spec_in, truth_or_unknown
+from jobs.training.data import (
+    TRUTH,
+    TrueClasses,
+    answers_to_images,
+    hash_of_names,
+    open_joined,
+    spec_in,
+    truth_or_unknown,
+)
 from jobs.training.held_out import held_out_images, holds_out, split_store
 from labeling.labels import LabelSpec, count_alike, quality
 from tfpipeline.batches import Answers
-from tfpipeline.images import ImageFlags, ImageStore, compose_name, open_images, short_name, split_to_measure_on
+from tfpipeline.images import (
+    ImageFlags,
+    ImageStore,
+    compose_name,
+    find_imagenet_class,
+    open_images,
+    short_name,
+    split_to_measure_on,
+)
 from tfpipeline.system import Console, UserError, flags
 from tfpipeline.training import run_directory
 
@@ -122,7 +138,11 @@ class LearnedClasses:
     def _by_name(self, store, console):
         """The truth where the run and the images name their classes."""
         mine = {compose_name(name): index for index, name in enumerate(self.class_names)}
-        pairs = [tuple(map(compose_name, pair)) for pair in store.classes]  # However a system composes accents.
+        # However a system composes accents; and by WordNet id, where the run or the images have that alone.
+        pairs = [
+            (find_imagenet_class(pair[0]) or find_imagenet_class(pair[1]) or "", *map(compose_name, pair))
+            for pair in store.classes
+        ]
         theirs = [next((name for name in pair if name in mine), None) for pair in pairs]
         if not any(theirs):
             raise UserError(
@@ -138,18 +158,16 @@ class LearnedClasses:
         positions = [-1 if name is None else mine[name] for name in theirs]
         return np.array([*positions, -1], np.int32)[store.truth]
 
-    def names(self, store: ImageStore) -> list[str]:
-        """A short name for each class: as the run, the labels or the images have it, else a number."""
-        if self.class_names and not (self.spec and self.spec.class_names):
-            shown = dict(store.classes)  # The names of WordNet ids, where the images know them.
-            names = [shown.get(name, name) for name in self.class_names]
-        elif self.spec is not None:
-            names = quality.class_names(self.spec, store)
-        elif len(store.classes) == self.count:
-            names = [name for _, name in store.classes]
-        else:
-            names = [str(number) for number in range(self.count)]
-        return [short_name(name) for name in names]
+    def short_names(self, image_classes: Sequence[tuple[str, str]] = ()) -> list[str]:
+        """A short name for each class: as the run, the labels or the images have it, else ImageNet's, else a number.
+
+        Args:
+            image_classes: (WordNet id or name, name) of each class of the images.
+        """
+        counting = self.spec or TrueClasses((), self.count)
+        if self.class_names and not counting.class_names:
+            counting = TrueClasses(self.class_names, self.count)
+        return [short_name(name) for name in quality.class_names(counting, image_classes)]
 
 
 def first_difference(given: Sequence[str], own: Sequence[str]) -> str:

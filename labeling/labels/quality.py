@@ -1,10 +1,18 @@
 """How good labels are: what they say of themselves, and what the truth says of them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from labeling.labels.spec import Counting
 from tfpipeline.batches import Answers
-from tfpipeline.images import ImageStore, compose_name, resized_order
+from tfpipeline.images import (
+    ImageStore,
+    compose_name,
+    find_imagenet_class,
+    imagenet_name,
+    imagenet_names,
+)
 from tfpipeline.system import SILENT, Console
 from tfpipeline.training import TOP, entropy, share_in_top
 
@@ -78,7 +86,7 @@ def _positions(counting, image_store):
     """The index among the labels' classes of each class of the images, -1 for none; None when nothing tells it.
 
     By name or WordNet id where the labels have names; else by index where the images count as many classes as the
-    teacher; else, for a teacher of ImageNet's thousand classes, by WordNet id.
+    teacher; else, where all classes that occur are ImageNet's by their names, by WordNet id.
     """
     if not image_store.classes:
         return None
@@ -89,10 +97,15 @@ def _positions(counting, image_store):
             return _indices_in(known, own)
     if len(ids) == (counting.subset_of or counting.classes):
         indices = range(len(ids))
-    elif {ids[index] for index in np.unique(image_store.truth) if index >= 0} <= set(imagenet_ids(counting)):
-        indices = _indices_in(imagenet_ids(counting), ids)
     else:
-        return None
+        found = [find_imagenet_class(one) or find_imagenet_class(name) for one, name in image_store.classes]
+        if any(found[index] is None for index in np.unique(image_store.truth) if index >= 0):
+            return None
+        if known and imagenet_names().keys() >= set(known):
+            return _indices_in(known, found)
+        if not imagenet_ids(counting):
+            return None
+        indices = _indices_in(imagenet_ids(counting), found)
     return _indices_in(counting.subset, indices) if counting.subset else indices
 
 
@@ -108,15 +121,22 @@ def imagenet_ids(counting: Counting) -> tuple[str, ...]:
     """The WordNet ids of the classes of a teacher that has a thousand and does not name them; () for others."""
     if counting.class_names or (counting.subset_of or counting.classes) != IMAGENET_CLASSES:
         return ()
-    return tuple(sorted(resized_order()))
+    return tuple(imagenet_names())
 
 
-def class_names(counting: Counting, image_store: ImageStore) -> list[str]:
-    """A name for each class: their own, else those of the images where they are as many, else numbers."""
+def class_names(counting: Counting, image_classes: Sequence[tuple[str, str]] = ()) -> list[str]:
+    """A name for each class: their own, else those of the images where they are as many, else ImageNet's, else numbers.
+
+    Args:
+        counting: the spec of the labels, or the teacher.
+        image_classes: (WordNet id or name, name) of each class of the images.
+    """
     if counting.class_names:
-        known = dict(image_store.classes)  # The names of WordNet ids, where the images know them.
-        return [known.get(name, name) for name in counting.class_names]
+        known = dict(image_classes)  # The names of WordNet ids, where the images know them.
+        return [imagenet_name(known.get(name, name)) for name in counting.class_names]
     indices = counting.subset or range(counting.classes)
-    if len(image_store.classes) == (counting.subset_of or counting.classes):
-        return [image_store.classes[index][1] for index in indices]
+    if len(image_classes) == (counting.subset_of or counting.classes):
+        return [imagenet_name(image_classes[index][1]) for index in indices]
+    if ids := imagenet_ids(counting):
+        return [imagenet_name(ids[index]) for index in indices]
     return [f"class {index}" for index in indices]

@@ -40,7 +40,8 @@ class LabelSpec:
         names_sha256: of its names.txt.
         count: number of images, N.
         shard_size: images per shard; shard i holds the images i * shard_size .. min((i + 1) * shard_size, N) - 1.
-        teachers: one dict per teacher: name, fingerprint, interpolation, weight, and what the teacher says of itself.
+        teachers: one dict per teacher: name, fingerprint, interpolation, weight, and what the teacher says of itself;
+            with own classes, many to one, "class_map": the teacher's classes behind each.
         classes: number of classes that the teachers answer over.
         class_names: their names, or () when the teachers do not say.
         top_k: answers kept per image and view, k.
@@ -115,15 +116,26 @@ class LabelSpec:
         identity = {name: value for name, value in identity.items() if name not in rest}
         for key in ("fingerprint", "interpolation", "weight"):
             identity[f"teacher {key}"] = ", ".join(str(teacher[key]) for teacher in self.teachers)
-        return identity | {"subset": self._subset_in_short()}
+        return identity | {"subset": self._subset_in_short(), "class map": self._map_in_short()}
 
     def _subset_in_short(self):
         """The subset by its first classes and its hash, for people."""
         if not self.subset:
             return "all classes"
         first = ", ".join(map(str, self.subset[:_SHOWN]))
-        digits = hashlib.sha256(repr(self.subset).encode()).hexdigest()[:8]
-        return f"{len(self.subset):,} of {self.subset_of:,} classes ({first}, ...: {digits})"
+        return f"{len(self.subset):,} of {self.subset_of:,} classes ({first}, ...: {_digits_of(self.subset)})"
+
+    def _map_in_short(self):
+        """The own classes by their first names and a hash of all and of what they are made of, for people."""
+        maps = [teacher.get("class_map") for teacher in self.teachers]
+        if not any(maps):
+            return "none"
+        first = ", ".join(self.class_names[:_SHOWN])
+        return f"{self.classes:,} own classes ({first}, ...: {_digits_of((maps, self.class_names))})"
+
+
+def _digits_of(value):
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:8]
 
 
 def count_alike(one: Counting, other: Counting) -> bool:

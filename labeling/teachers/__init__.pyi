@@ -1,3 +1,4 @@
+from . import class_map as class_map
 from . import class_subset as class_subset
 from . import conventions as conventions
 from .flags import InputRange as InputRange

@@ -31,8 +31,15 @@ class TeacherFlags(Flags):
     )
     classes: str | None = flag(
         None,
-        "text file of the only classes that images may have, one per line, by name, WordNet id or index; the answers "
-        "are renormalized over them (default: all that the teacher knows)",
+        "the only classes that images may have, by name, WordNet id or index: a text file with one per line, or a list "
+        "with commas, or: folders, for those that the images' folders are called like; the answers are renormalized "
+        "over them (default: all that the teacher knows)",
+        metavar="FILE",
+    )
+    class_map: str | None = flag(
+        None,
+        "csv of own classes (own_class,teacher_class), each as probable as its classes of the teacher together; a row "
+        "with * in the place of the teacher's class takes all others, without one the answers are renormalized",
         metavar="FILE",
     )
     trust_teacher: bool = flag(
@@ -43,6 +50,8 @@ class TeacherFlags(Flags):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.classes is not None and self.class_map is not None:
+            raise FlagError("--classes and --class-map both say which classes there are; leave one of them out")
         if any(weight <= 0 for weight in self.weight):
             raise FlagError(f"--weight {min(self.weight)} must be above 0; leave the teacher out instead")
 

@@ -6,6 +6,7 @@ import json
 import pathlib
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from labeling.teachers import registry
@@ -40,6 +41,7 @@ class Teacher:
         class_names: one per class that it answers over, or None when the teacher does not say.
         note: one line on how it is fed and why.
         subset: the network's class behind each class that it answers over; () when it answers over all.
+        class_map: the network's classes behind each class, where these are own ones, many to one; else ().
     """
 
     spec: str
@@ -49,6 +51,7 @@ class Teacher:
     class_names: tuple[str, ...] | None
     note: str
     subset: tuple[int, ...] = ()
+    class_map: tuple[tuple[int, ...], ...] = ()
 
     @property
     def size(self) -> int:
@@ -58,7 +61,7 @@ class Teacher:
     @property
     def classes(self) -> int:
         """Number of classes that it answers over."""
-        return len(self.subset) or self.conventions.classes
+        return len(self.class_map) or len(self.subset) or self.conventions.classes
 
     @property
     def subset_of(self) -> int:
@@ -67,16 +70,29 @@ class Teacher:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of its weights and of how it is fed and read: equal ones, over the same subset, give equal answers."""
+        """Hash of its weights and of how it is fed and read: equal ones, over the same classes, give equal answers."""
         parts = {"weights": self.network.weights_sha256, **self.conventions.describe()}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def describe(self) -> dict:
         """What spec.json says of it, as plain values."""
-        return {"name": self.name, "fingerprint": self.fingerprint, **self.conventions.describe()}
+        described = {"name": self.name, "fingerprint": self.fingerprint, **self.conventions.describe()}
+        return described | ({"class_map": [list(group) for group in self.class_map]} if self.class_map else {})
+
+    def in_network(self, truth: np.ndarray | None) -> np.ndarray | None:
+        """The truth as the network counts its classes, int (N,), -1 where unknown; None where a map hides it.
+
+        Args:
+            truth: as the teacher counts them, or None.
+        """
+        if self.class_map or truth is None:
+            return None
+        return np.array([*self.subset, -1])[truth] if self.subset else truth
 
     def log_probs(self, pixels: tf.Tensor) -> tf.Tensor:
-        """Its log-probabilities, over the subset: log p_c - log sum_{d in subset} p_d.
+        """Its log-probabilities, over the subset or the groups of the map.
+
+            log p_c - log sum_{d in subset} p_d,  or  log sum_{c in group} p_c - log sum_{d in all groups} p_d
 
         Args:
             pixels: float32 (B, size, size, 3), RGB in 0..255.
@@ -86,7 +102,17 @@ class Teacher:
         """
         answers = self.network.call(to_range(pixels, self.conventions.range))
         log_p = to_log_probs(answers, self.conventions)
+        if self.class_map:
+            return tf.nn.log_softmax(_log_sums(log_p, self.class_map))
         return tf.nn.log_softmax(tf.gather(log_p, self.subset, axis=-1)) if self.subset else log_p
+
+
+def _log_sums(log_p, groups):
+    """log sum_{c in group} p_c for each group, (B, groups); log_p is (B, classes)."""
+    longest = max(map(len, groups))
+    members = np.array([[*group, *[0] * (longest - len(group))] for group in groups], np.int32)
+    filled = np.array([[0.0] * len(group) + [-np.inf] * (longest - len(group)) for group in groups], np.float32)
+    return tf.reduce_logsumexp(tf.gather(log_p, members, axis=-1) + filled, axis=-1)
 
 
 def load_teacher(

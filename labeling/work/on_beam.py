@@ -212,7 +212,8 @@ def _expert(teacher_spec, described, subset, trust):
             f"teacher {teacher_spec} is another one on this worker ({teacher.fingerprint[:12]}) than in the label "
             f"store ({described['fingerprint'][:12]}); put the same files on every worker"
         )
-    teacher = dataclasses.replace(teacher, subset=subset)
+    own = tuple(map(tuple, described.get("class_map", ())))
+    teacher = dataclasses.replace(teacher, subset=subset, class_map=own)
     return Expert(teacher, described["interpolation"], described["weight"])
 
 

@@ -172,7 +172,7 @@ def test_a_truth_that_counts_other_classes_is_refused_unless_names_tell_how_they
         LearnedClasses(3).truth_of(store, SILENT)
     spec = SimpleNamespace(class_names=("arrow", "circle", "bolt"), classes=3)
     np.testing.assert_array_equal(LearnedClasses(3, spec).truth_of(store, SILENT), [2, 0, -1])
-    assert LearnedClasses(3, spec).names(store) == ["arrow", "circle", "bolt"]
+    assert LearnedClasses(3, spec).short_names(store.classes) == ["arrow", "circle", "bolt"]
 
 
 @pytest.mark.slow

@@ -170,11 +170,20 @@ def test_truth_of_other_classes_is_no_truth():
 
 def test_names_of_a_subset():
     known = images_of([0], IMAGENET)
-    assert quality.class_names(labels_of(classes=2, subset=(7, 2), subset_of=1000), known) == ["name 7", "name 2"]
+    assert quality.class_names(labels_of(classes=2, subset=(7, 2), subset_of=1000), known.classes) == [
+        "name 7",
+        "name 2",
+    ]
     by_id = labels_of(classes=2, subset=(7, 2), subset_of=1000, class_names=(WNIDS[7], WNIDS[2]))
-    assert quality.class_names(by_id, known) == ["name 7", "name 2"]
-    assert quality.class_names(by_id, images_of([0], [])) == [WNIDS[7], WNIDS[2]]
-    assert quality.class_names(labels_of(classes=2, subset=(7, 2), subset_of=9), known) == ["class 7", "class 2"]
+    assert quality.class_names(by_id, known.classes) == ["name 7", "name 2"]
+    assert quality.class_names(by_id) == [
+        "cock",
+        "great white shark, white shark, man-eater, man-eating shark, Carcharodon carcharias",
+    ]
+    assert quality.class_names(labels_of(classes=2, subset=(7, 2), subset_of=9), known.classes) == [
+        "class 7",
+        "class 2",
+    ]
 
 
 SPEC = LabelSpec("d", "1", "2", 10, 4, (), 3, (), 3)

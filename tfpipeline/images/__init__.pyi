@@ -6,6 +6,9 @@ from .hold_out import hold_out_mask as hold_out_mask
 from .hold_out import overlap as overlap
 from .hold_out import parse_share as parse_share
 from .hold_out import select as select
+from .imagenet import find_imagenet_class as find_imagenet_class
+from .imagenet import imagenet_name as imagenet_name
+from .imagenet import imagenet_names as imagenet_names
 from .npz_source import resized_order as resized_order
 from .rows import Pixels as Pixels
 from .rows import Rows as Rows
