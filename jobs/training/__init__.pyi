@@ -7,6 +7,8 @@ from .finished import read_classes as read_classes
 from .model_file import load_model as load_model
 from .network_export import export_network as export_network
 from .network_export import image_flags_of_run as image_flags_of_run
+from .predicted_images import PredictedImageFlags as PredictedImageFlags
+from .predicted_images import open_predicted as open_predicted
 from .session import train as train
 from .sweep import command_line_of as command_line_of
 from .sweep import read_sweep as read_sweep

@@ -74,8 +74,8 @@ def test_tables_and_pictures_are_written(trained, tmp_path):
 
 
 def evaluated(top, truth, names, teacher=None):
-    probability = np.linspace(0.9, 0.5, len(top), dtype=np.float32)
-    return reports.Evaluated(Predictions(np.array(top)[:, None], probability), np.array(truth), teacher, names)
+    probabilities = np.linspace(0.9, 0.5, len(top), dtype=np.float32)[:, None]
+    return reports.Evaluated(Predictions(np.array(top)[:, None], probabilities), np.array(truth), teacher, names)
 
 
 def test_confusions_count_pairs_the_most_frequent_first():

@@ -25,7 +25,9 @@ def test_answers_keep_every_image_in_order():
     logits = images[:, 0, :, 0].astype(float)
     np.testing.assert_array_equal(answers.top, np.argsort(-logits, axis=1)[:, :5])
     softmax = np.exp(logits - logits.max(1, keepdims=True))
-    np.testing.assert_allclose(answers.probability, 1 / softmax.sum(1), rtol=1e-5)
+    softmax /= softmax.sum(1, keepdims=True)
+    np.testing.assert_allclose(answers.probabilities, -np.sort(-softmax, axis=1)[:, :5], rtol=1e-5)
+    np.testing.assert_array_equal(answers.probability, answers.probabilities[:, 0])
 
 
 def test_a_flip_averages_the_log_probabilities_of_both_sides():
@@ -59,7 +61,7 @@ def test_the_graph_is_built_once_for_a_model_and_follows_its_weights():
 
 def test_figures_count_what_a_person_would():
     top = np.array([[0, 1], [1, 0], [2, 0], [0, 2]])
-    answers = Predictions(top, np.ones(4))
+    answers = Predictions(top, np.ones((4, 1)))
     truth, teacher = np.array([0, 0, 2, -1]), np.array([0, 1, 1, 2])
     assert measure(answers, truth, teacher) == pytest.approx(
         {
@@ -96,5 +98,5 @@ def test_the_divergence_is_that_from_the_stored_answers_with_their_tail_spread_e
 
 
 def test_what_is_not_known_is_none():
-    answers = Predictions(np.array([[0, 1]]), np.ones(1))
+    answers = Predictions(np.array([[0, 1]]), np.ones((1, 2)))
     assert set(measure(answers, np.array([-1])).values()) == {None}

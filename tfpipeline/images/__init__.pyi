@@ -1,6 +1,8 @@
 from . import shapes as shapes
 from .file_names import compose_name as compose_name
 from .flags import ImageFlags as ImageFlags
+from .given_files import GivenFiles as GivenFiles
+from .given_files import names_a_file as names_a_file
 from .hold_out import hold_out as hold_out
 from .hold_out import hold_out_mask as hold_out_mask
 from .hold_out import overlap as overlap

@@ -22,13 +22,18 @@ class Predictions:
 
     Attributes:
         top: int32 (N, min(5, K)), the most probable classes, the best first.
-        probability: float32 (N,), the softmax probability of the best, in [0, 1].
+        probabilities: float32 (N, min(5, K)), their softmax probabilities, in [0, 1].
         divergence: float32 (N,), how far the answer is from the teacher's, in nats; or None.
     """
 
     top: np.ndarray
-    probability: np.ndarray
+    probabilities: np.ndarray
     divergence: np.ndarray | None = None
+
+    @property
+    def probability(self) -> np.ndarray:
+        """That of the best, (N,)."""
+        return self.probabilities[:, 0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,7 +94,7 @@ def _predictor(model, flip, divergence):
             mirrored = tf.nn.log_softmax(tf.cast(model(pixels[:, :, ::-1], training=False), tf.float32))
             log_probs = tf.nn.log_softmax((log_probs + mirrored) / 2)
         best, classes = tf.math.top_k(log_probs, min(TOP, log_probs.shape[-1]))
-        return classes, tf.exp(best[:, 0]), *([divergence(log_probs, of_batch)] if of_batch else [])
+        return classes, tf.exp(best), *([divergence(log_probs, of_batch)] if of_batch else [])
 
     return predict
 
