@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from labeling.teachers.flags import InputRange
+from labeling.teachers.last_operation import PRODUCTS, SIGMOID, SOFTMAX
 
 # The range of numbers that a teacher's input takes. "tf", "caffe" and "torch" are the names that Keras Applications
 # uses for its ways of preprocessing; the last two subtract the means of ImageNet.
@@ -103,22 +104,25 @@ def to_log_probs(answers: tf.Tensor, conventions: Conventions) -> tf.Tensor:
     return tf.nn.log_softmax(answers)
 
 
-def output_kind(answers: tf.Tensor) -> str:
+def output_kind(answers: tf.Tensor, operation: str = "") -> str:
     """What rows of answers are, one of OUTPUTS.
 
-    "probabilities" are nonnegative, each row with sum 1; "sigmoids" are all in 0..1 and do not sum to 1; "logits" are
-    anything else.
+    Where the operation that computed them last is a softmax or a sigmoid, it says so. Else the numbers do:
+    "probabilities" are nonnegative, each row with sum 1; "sigmoids" are all in 0..1 and do not sum to 1, unless a
+    product computed them; "logits" are anything else.
 
     Args:
         answers: (B, n), the answers to B different images.
+        operation: of `last_operation`.
     """
     answers = tf.cast(answers, tf.float32)
-    sums_to_one = tf.reduce_all(tf.abs(tf.reduce_sum(answers, -1) - 1.0) < 1e-2)
     if tf.reduce_any(answers < 0.0):
         return "logits"
-    if sums_to_one:
+    if operation in (SOFTMAX, SIGMOID):
+        return "probabilities" if operation == SOFTMAX else "sigmoids"
+    if tf.reduce_all(tf.abs(tf.reduce_sum(answers, -1) - 1.0) < 1e-2):
         return "probabilities"
-    return "sigmoids" if tf.reduce_all(answers <= 1.0) else "logits"
+    return "sigmoids" if operation not in PRODUCTS and tf.reduce_all(answers <= 1.0) else "logits"
 
 
 def probe_pictures(size: int, count: int = 16) -> tf.Tensor:

@@ -25,6 +25,7 @@ class Network:
         owner: the object that keeps the weights alive.
         batch: how many images it takes at a time, no more and no fewer; None for any number.
         whole_numbers: whether its input is an integer type: then it takes 0..255 and no other range.
+        operation: what computes its answers last, of `last_operation`, once it is known which are read; "" before.
         ends_in: its last layer, where that gives features unless it was made to give logits; "" otherwise.
     """
 
@@ -37,6 +38,7 @@ class Network:
     owner: object
     batch: int | None = None
     whole_numbers: bool = False
+    operation: str = ""
     ends_in: str = ""
 
 

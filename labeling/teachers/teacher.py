@@ -20,6 +20,7 @@ from labeling.teachers.conventions import (
     to_range,
 )
 from labeling.teachers.flags import InputRange
+from labeling.teachers.last_operation import last_operation
 from labeling.teachers.network import Network, call_in_steps
 from tfpipeline.system import FlagError, UserError
 
@@ -159,7 +160,7 @@ def load_teacher(
             "cache that it came from (TFHUB_CACHE_DIR), or give the directory of its SavedModel"
         )
     background = _has_background(spec, outputs, classes)
-    conventions = Conventions(size, range, output_kind(answers), outputs, background)
+    conventions = Conventions(size, range, output_kind(answers, network.operation), outputs, background)
     names = _class_names(spec, conventions.classes)
     dropped = ", output 0 (background) dropped" if background else ""
     independent = " (independent, they do not sum to 1)" if conventions.output == "sigmoids" else ""
@@ -210,9 +211,11 @@ def _choose_output(spec, network, range, size):
     def call(images):
         return tf.ensure_shape(tf.nest.flatten(network.call(images))[index], (network.batch, outputs))
 
+    signature = tf.TensorSpec((network.batch, size, size, 3), tf.float32)
+    operation = last_operation(tf.function(call).get_concrete_function(signature))
     if network.batch:
         call = call_in_steps(call, network.batch, outputs)
-    return dataclasses.replace(network, call=call)
+    return dataclasses.replace(network, call=call, operation=operation)
 
 
 def _find_row(spec, answers):
@@ -251,7 +254,7 @@ def _probe(spec, network, range, size):
         raise UserError(
             f"teacher {spec} answers NaN or infinity to pictures in the range {range}; check --teacher-range"
         )
-    if network.ends_in and output_kind(answers) == "logits" and tf.reduce_min(answers) >= 0.0:
+    if network.ends_in and output_kind(answers, network.operation) == "logits" and tf.reduce_min(answers) >= 0.0:
         raise UserError(
             f"teacher {spec} answers {answers.shape[-1]:,} numbers that are never negative and do not sum to 1, out of "
             f"its layer {network.ends_in}: a feature vector, no classes; give the model with its classifier"

@@ -7,8 +7,10 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given, strategies
 from PIL import Image, PngImagePlugin
 
+from tests.support.fuzz import fuzz
 from tests.support.images import source_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder
 from tfpipeline.images.decoding import FORMATS, BrokenImage, decode, known_formats
@@ -426,3 +428,68 @@ def test_random_bytes_after_a_signature_are_refused():
         for _ in range(40):
             with pytest.raises(BrokenImage):
                 decode(signature + rng.bytes(300))
+
+
+# Lossless ways to write a mode of Pillow.
+FORMS = {
+    "RGB": ("PNG", "BMP", "TIFF", "PPM", "WEBP", "QOI", "TGA", "SGI", "JPEG2000"),
+    "L": ("PNG", "BMP", "TIFF", "PPM", "TGA", "PCX", "JPEG2000"),
+    "1": ("PNG", "BMP", "TIFF", "PPM", "XBM"),
+    "RGBA": ("PNG", "TIFF", "WEBP", "QOI", "TGA"),
+    "LA": ("PNG", "TIFF", "TGA"),
+    "I;16": ("PNG", "TIFF"),
+    "P": ("PNG", "BMP", "TIFF", "GIF"),
+}
+LOSSLESS = {"WEBP": {"lossless": True, "exact": True}, "JPEG2000": {"irreversible": False}}
+
+
+def drawn(mode, height, width, seed):
+    """(a random picture of a mode, what is to be read of it: exact, but for the rounding of what is transparent)."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 256, (height, width, 4), np.uint8)
+    color, gray, alpha = values[..., :3], values[..., 0], values[..., 3]
+    if mode == "I;16":
+        wide = rng.integers(0, 1 << 16, (height, width), np.uint16)
+        wide[0, 0] = 40_000  # Wherever this is, 16 bits are meant.
+        return Image.fromarray(wide), as_rgb(wide >> 8)
+    if mode == "P":
+        table = rng.integers(0, 256, (256, 3), np.uint8)
+        image = Image.fromarray(gray)
+        image.putpalette(table.tobytes())
+        return image, table[gray]
+    return {
+        "RGB": (Image.fromarray(color), color),
+        "L": (Image.fromarray(gray), as_rgb(gray)),
+        "1": (Image.fromarray(gray > 99), as_rgb(np.where(gray > 99, 255, 0))),
+        "RGBA": (Image.fromarray(values), over_white(color, alpha)),
+        "LA": (Image.fromarray(np.dstack([gray, alpha])), over_white(as_rgb(gray), alpha)),
+    }[mode]
+
+
+@fuzz(200)
+@given(strategies.data())
+def test_a_random_picture_is_read_by_its_rule_and_a_damaged_one_never_as_another(data):
+    draw = data.draw
+    mode = draw(strategies.sampled_from(sorted(FORMS)))
+    form = draw(strategies.sampled_from(FORMS[mode]))
+    height, width = draw(strategies.integers(1, 9)), draw(strategies.integers(1, 9))
+    image, expected = drawn(mode, height, width, draw(strategies.integers(0, 9)))
+    content = encoded(image, form, **LOSSLESS.get(form, {}))
+    damage = draw(strategies.sampled_from(["", "", "cut", "flip", "more"]))
+    place = draw(strategies.integers(0, len(content) - 1))
+    if damage == "cut":
+        content = content[:place]
+    elif damage == "flip":
+        content = flipped(content, place, 1 << draw(strategies.integers(0, 7)))
+    elif damage == "more":
+        content += bytes(place) if form != "TGA" else b""  # The mark of TGA is its end.
+    try:
+        pixels = decode(content)
+    except BrokenImage as error:
+        assert damage in ("cut", "flip"), (form, mode)
+        assert "\n" not in str(error)
+        return
+    assert pixels.dtype == np.uint8 and pixels.flags.c_contiguous and pixels.ndim == 3 and pixels.shape[-1] == 3
+    if damage in ("", "more") or (form == "PNG" and damage == "flip"):
+        assert pixels.shape == expected.shape
+        assert np.abs(pixels - expected).max() <= (1 if mode in ("RGBA", "LA") else 0), (form, mode)

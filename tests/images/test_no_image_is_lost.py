@@ -10,8 +10,9 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings, strategies
+from hypothesis import example, given, strategies
 
+from tests.support.fuzz import fuzz
 from tests.support.images import source_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder, write_tar, write_zip
 from tfpipeline.images import splits_of
@@ -93,7 +94,7 @@ def name_of(path):
     return path.replace("\n", "\\n")
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
+@fuzz(100)
 @given(TREES, strategies.sampled_from(KINDS))
 @example({"train/cat/1.png": GOOD, "train/dog/1.png": GOOD, "valid/cat/1.png": GOOD, "1.png": GOOD}, "tar")
 @example({"set/train/cat/1.png": GOOD, "set/test/cat/1.png": GOOD, "set/test/dog/1.png": BROKEN}, "zip of Windows")

@@ -1,14 +1,18 @@
 """The truth csv: joined by file name, refused where it does not match."""
 
+import csv
+import io
 import tracemalloc
 import unicodedata
 
 import pytest
-from hypothesis import given, settings, strategies
+from hypothesis import given, strategies
 
+from tests.support.fuzz import fuzz
 from tfpipeline.images.truth import classes_of_folders, join_csv, short_name
 from tfpipeline.system.errors import UserError
 
+FILES = ["1.png", "a/2.png", "b/2.png", "\u753b, \u50cf.png", "caf\u00e9.png", 'say "x".jpg', "a b.webp"]
 NAMES = ["set/1.png", "set/2.png", "set/3.png"]
 ROWS = "file,wnid,class_index\n3.png,n02,1\n1.png,n01,0\nset/2.png,n02,1\n"
 
@@ -157,7 +161,7 @@ def test_a_class_is_shown_by_the_first_of_its_names(name, short):
     assert short_name(name) == short
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
+@fuzz(100)
 @given(strategies.binary(max_size=200), strategies.booleans())
 def test_any_bytes_after_the_header_are_read_or_refused_in_one_line(tmp_path_factory, content, with_header):
     path = tmp_path_factory.mktemp("csv") / "truth.csv"
@@ -167,3 +171,53 @@ def test_any_bytes_after_the_header_are_read_or_refused_in_one_line(tmp_path_fac
     except UserError as error:
         assert str(path) in str(error)
         assert "\n" not in str(error)
+
+
+# What may stand in a row, and the class that it gives; None where it is refused.
+INDICES = {"0": 0, "1": 1, "2": 2, "00": 0, "": None, "-1": None, "+1": None, "1.0": None, " 1": None, "\u0661": None}
+DEFECTS = ("a row twice", "a row less", "a row more", "a cell less", "a cell more", "a class of two names")
+
+
+@fuzz(150)
+@given(strategies.data())
+def test_a_random_truth_is_joined_as_it_was_meant_or_refused_in_one_line(tmp_path_factory, data):
+    draw = data.draw
+    names = draw(strategies.lists(strategies.sampled_from(FILES), min_size=1, max_size=6, unique=True))
+    indices = [draw(strategies.sampled_from([*INDICES, "0", "1", "2", "0", "1", "2"])) for _ in names]
+    meant = [INDICES[index] for index in indices]
+    defect = draw(strategies.sampled_from([None] * 8 + list(DEFECTS)))
+    separator = draw(strategies.sampled_from(",,,,,;\t"))
+    encoding = draw(strategies.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16", "latin-1"]))
+    header = draw(strategies.permutations(["file", "wnid", "class_index"]))
+    rows = [{"file": n, "wnid": f"n{m}", "class_index": i} for n, m, i in zip(names, meant, indices, strict=True)]
+    lines = [[row[column] for column in header] for row in draw(strategies.permutations(rows))]
+    if defect == "a row twice":
+        lines.append(lines[0])
+    elif defect == "a row less":
+        lines.pop()
+    elif defect == "a row more":
+        lines.append([{"file": "none.png", "wnid": "n0", "class_index": "0"}[column] for column in header])
+    elif defect == "a cell less":
+        lines[-1].pop()
+    elif defect == "a cell more":
+        lines[-1].append("more")
+    elif defect == "a class of two names":
+        lines[0][header.index("wnid")] = "n9"
+    text = io.StringIO(newline="")
+    quoting, end = draw(strategies.sampled_from([(csv.QUOTE_ALL, "\r\n"), (csv.QUOTE_MINIMAL, "\n"), (0, "\n\n")]))
+    csv.writer(text, delimiter=separator, quoting=quoting, lineterminator=end).writerows([list(header), *lines])
+    path = tmp_path_factory.mktemp("truth") / "truth.csv"
+    path.write_bytes(text.getvalue().encode(encoding, "replace"))
+
+    # A wrong name of the only image of a class is a name like any other.
+    alone = defect == "a class of two names" and meant.count(INDICES[lines[0][header.index("class_index")]]) == 1
+    is_text = encoding != "utf-16" and (encoding != "latin-1" or text.getvalue().isascii())
+    if is_text and separator == "," and None not in meant and (defect is None or alone):
+        found, classes = join_csv(names, path)
+        assert found == meant
+        assert len(classes) == max(meant) + 1
+        assert alone or all(classes[index][0] == f"n{index}" for index in meant)
+        return
+    with pytest.raises(UserError) as refusal:
+        join_csv(names, path)
+    assert str(path) in str(refusal.value) and "\n" not in str(refusal.value)

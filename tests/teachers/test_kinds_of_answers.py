@@ -51,6 +51,36 @@ def test_sigmoids_are_read_as_the_logits_that_they_were_made_of(tmp_path):
     check(teacher, np.log(alone / alone.sum(1, keepdims=True)))
 
 
+def test_logits_that_all_lie_between_0_and_1_are_no_sigmoids(tmp_path):
+    teacher = load(tmp_path, lambda x: 0.01 * logits(x) + 0.5)
+    assert teacher.conventions.output == "logits"
+    check(teacher, log_softmax(0.01 * UNIT))
+
+
+def test_an_untrained_network_of_keras_whose_logits_lie_there_has_logits(tmp_path):
+    small = {
+        "kernel_initializer": keras.initializers.RandomUniform(0, 1e-4),
+        "bias_initializer": keras.initializers.Constant(0.5),
+    }
+
+    def answers(x, activation):
+        return keras.layers.Dense(5, activation=activation, **small)(keras.layers.GlobalAveragePooling2D()(x / 255))
+
+    for activation, kind in ((None, "logits"), ("sigmoid", "sigmoids")):
+        path = keras_file(tmp_path, lambda x, activation=activation: answers(x, activation))
+        assert load_teacher(path).conventions.output == kind
+
+
+def test_probabilities_of_which_some_are_left_away_are_no_sigmoids(tmp_path):
+    teacher = load(tmp_path, lambda x: tf.nn.softmax(logits(x))[:, 1:])
+    assert teacher.conventions.output == "probabilities"
+    check(teacher, log_softmax(UNIT[:, 1:]))
+
+
+def test_of_a_fixed_batch_the_operation_is_known_too(tmp_path):
+    assert load(tmp_path, lambda x: tf.sigmoid(logits(x)), (3, 16, 16, 3)).network.operation == "Sigmoid"
+
+
 def test_sigmoids_that_were_rounded_stay_finite(tmp_path):
     teacher = load(tmp_path, lambda x: tf.round(tf.sigmoid(logits(x) * 0.01 + [[9.0, -9, -9, -9, -9]])))
     assert np.isfinite(teacher.log_probs(tf.cast(PICTURES, tf.float32))).all()

@@ -137,10 +137,14 @@ def _rows(path: pathlib.Path, columns: tuple[str, ...]) -> Iterator[tuple[int, d
             for column in columns:
                 if header.count(column) != 1:
                     number = "two columns" if column in header else "no column"
-                    raise UserError(f"{path} has {number} {column}; it needs {', '.join(columns)}")
+                    raise UserError(f"{path} has {number} {column}; it needs {', '.join(columns)}, with commas between")
             for row in reader:
                 if any(row[column] is None for column in columns):
                     raise UserError(f"{path}, line {reader.line_num}: fewer columns than the header")
+                if any(row.pop(None, ())):
+                    raise UserError(
+                        f"{path}, line {reader.line_num}: more columns than the header; put what has a comma in quotes"
+                    )
                 yield reader.line_num, row
     except FileNotFoundError:
         raise UserError(f"no such file: {path}; check --truth") from None
