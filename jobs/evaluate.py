@@ -8,7 +8,7 @@ from tfpipeline.images import ImageFlags
 from tfpipeline.system import Console
 from tfpipeline.system.flags import Flags, Range, flag, required
 
-EXAMPLE = "python -m jobs.evaluate --run runs/shapes --images shapes --split valid --labels runs/labels-valid"
+EXAMPLE = "python -m jobs.evaluate --run runs/shapes"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def run(config: Config) -> dict:
     from jobs.reports import evaluation as reports
     from jobs.training import load_model, open_evaluated, read_answers, read_classes
     from models.losses import distillation
-    from tfpipeline.training import Divergence, measure, predict_images
+    from tfpipeline.training import Reference, measure, predict_images
 
     console, wanted = Console(config.quiet), config.evaluation
     directory = pathlib.Path(wanted.run)
@@ -64,8 +64,8 @@ def run(config: Config) -> dict:
     teacher = None if images.labels is None else read_answers(images.labels, store, count, console)
     classes = read_classes(directory, count, images.labels)
     truth = classes.truth_of(store, console)
-    divergence = None if teacher is None else Divergence(distillation, teacher)
-    predictions = predict_images(model, store.images, wanted.batch_size, wanted.flip, console, divergence)
+    reference = Reference(truth, teacher, distillation)
+    predictions = predict_images(model, store.images, wanted.batch_size, wanted.flip, console, reference)
     out = pathlib.Path(wanted.out or directory / images.place)
     names = classes.short_names(store.classes)
     reports.write_all(out, store.images, reports.Evaluated(predictions, truth, teacher, names))

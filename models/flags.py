@@ -12,11 +12,16 @@ NOT_NEGATIVE = Range(at_least=0)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkFlags(Flags):
-    """The network that learns."""
+    """The network that learns, and what it begins with."""
 
     network: str = flag("fast_resnet", "a network of models/networks.py", metavar="NAME", experiment=True)
     network_options: tuple[str, ...] = flag(
         (), "key=value of the network; may be repeated", metavar="KEY=VALUE", experiment=True
+    )
+    init: str | None = flag(
+        None,
+        "begin with the weights of another run; of other classes the head is new (default: random weights)",
+        metavar="RUN",
     )
 
 
@@ -24,8 +29,8 @@ class NetworkFlags(Flags):
 class OptimizerFlags(Flags):
     """How the weights follow their gradients."""
 
-    optimizer: Literal["adamw", "adam", "sgd"] = flag(
-        "adamw", "how the weights follow their gradients", experiment=True
+    optimizer: Literal["adamw", "adam", "rmsprop", "sgd", "momentum"] = flag(
+        "adamw", "how the weights follow their gradients; sgd has Nesterov's momentum, momentum plain", experiment=True
     )
     learning_rate: float = flag(2e-3, "the highest learning rate", within=Range(above=0), experiment=True)
     schedule: Literal["cosine", "triangular", "restarts", "cyclical", "constant"] = flag(
@@ -55,7 +60,7 @@ class OptimizerFlags(Flags):
         experiment=True,
     )
     weight_decay: float = flag(0.01, "decoupled decay of the weights, for adamw", within=NOT_NEGATIVE, experiment=True)
-    momentum: float = flag(0.9, "Nesterov's, for sgd; 0 for none", within=Range(at_least=0, below=1), experiment=True)
+    momentum: float = flag(0.9, "for sgd and momentum; 0 for none", within=Range(at_least=0, below=1), experiment=True)
     clip_norm: float | None = flag(
         None, "the largest norm of all gradients together", metavar="NORM", within=Range(above=0), experiment=True
     )

@@ -39,6 +39,25 @@ class Objective:
             loss = share * loss + (1 - share) * self._of_targets(logits, partners_of(batch))
         return loss + l2_penalty(self._model, self._flags.l2) if self._flags.l2 else loss
 
+    def hits(self, logits: tf.Tensor, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        """1 for each sample whose first answer is the teacher's, or the truth where there is no teacher; else 0
+
+        Of a mixed sample it is the share that the answer has in the mixture.
+
+        Args:
+            logits: (B, K).
+            batch: as `tfpipeline.batches.TrainingBatches` gives it.
+
+        Returns:
+            float32 (B,).
+        """
+        first = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        hits = tf.cast(first == _first_of(batch), tf.float32)
+        if OWN_WEIGHT in batch:
+            share = batch[OWN_WEIGHT]
+            hits = share * hits + (1 - share) * tf.cast(first == _first_of(partners_of(batch)), tf.float32)
+        return hits
+
     def _of_targets(self, logits, targets):
         if "top_k" not in targets:
             loss = hard_labels(logits, targets, self._flags.label_smoothing)
@@ -53,3 +72,8 @@ class Objective:
         if self._flags.targets == "hard":
             return teacher_class(logits, targets, self._flags.label_smoothing)
         return distillation(logits, targets, self._flags.temperature)
+
+
+def _first_of(targets):
+    """The class that a sample should be answered with, (B,)."""
+    return targets["top_k"][:, 0] if "top_k" in targets else targets["truth"]

@@ -23,6 +23,10 @@ def build_optimizer(flags: OptimizerFlags, epochs: int, steps_per_epoch: int) ->
         options |= {"use_ema": True, "ema_momentum": flags.ema}
     if flags.optimizer == "sgd":
         return keras.optimizers.SGD(rate, momentum=flags.momentum, nesterov=flags.momentum > 0, **options)
+    if flags.optimizer == "momentum":
+        return keras.optimizers.SGD(rate, momentum=flags.momentum, **options)
+    if flags.optimizer == "rmsprop":
+        return keras.optimizers.RMSprop(rate, **options)
     if flags.optimizer == "adam":
         return keras.optimizers.Adam(rate, **options)
     return keras.optimizers.AdamW(rate, weight_decay=flags.weight_decay, **options)

@@ -98,7 +98,8 @@ def _build(config, snapshot, team, console):
     config = settle_hold_out(config, snapshot)
     with team.strategy.scope():
         replicas = team.strategy.num_replicas_in_sync
-        return config, tasks.build_task(config, replicas, console, team.workers, is_new=snapshot is None)
+        saved = None if snapshot is None else snapshot.config["experiment"]
+        return config, tasks.build_task(config, replicas, console, team.workers, saved)
 
 
 def _lock(directory, workers):
@@ -136,6 +137,7 @@ def _figures(task, trainer, history, config):
         "seconds": round(trainer.clock.seconds, 3),
         "images_per_second": round(images / trainer.seconds_in_steps, 1) if images else None,
         **{name: best.get(name) for name in FIGURES},
+        **{name: value for name, value in best.items() if name.startswith("validation_top1_at_")},
         "weights_sha256": trainer.weights_sha256(),
         "run": config.saving.run,
     }

@@ -1,5 +1,6 @@
 """The task of jobs.train: what its flags make of images, labels, network, optimizer and objective."""
 
+import dataclasses
 import functools
 import importlib.util
 import json
@@ -14,24 +15,35 @@ import tensorflow as tf
 from jobs.training.config import Config
 from jobs.training.data import TRUTH, LabeledImages, hash_of, join_held_out, join_labels
 from jobs.training.held_out import held_out_images, holds_out, split_store
+from jobs.training.initial_weights import start_from
 from jobs.training.objective import build_targets
 from jobs.training.optimizer import LENGTHLESS_SCHEDULES, build_optimizer
 from models import networks
 from models.losses import distillation
 from models.objective import Objective
-from tfpipeline.batches import BatchFlags, TrainingBatches, parse_augmentation, parse_mixing, replays
+from tfpipeline.batches import (
+    BatchFlags,
+    Sizes,
+    TrainingBatches,
+    parse_augmentation,
+    parse_mixing,
+    parse_sizes,
+    replays,
+)
 from tfpipeline.images import open_images, overlap
 from tfpipeline.system import Console, FlagError, UserError, flags
 from tfpipeline.training import (
-    Divergence,
     EpochFlags,
+    GradientNorms,
     ProfileSteps,
+    Reference,
     SavingFlags,
     Task,
     check_same_experiment,
     checkpoint,
     measure,
     predict_images,
+    run_directory,
 )
 from tfpipeline.training.distributed import ALONE, Workers
 
@@ -40,7 +52,9 @@ _VECTORS = ("amx", "asimd", "avx", "bf16", "f16c", "fma", "i8mm", "sse", "ssse",
 _SETTINGS = ("DNNL_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "TF_ENABLE_ONEDNN", "TF_NUM_", "TF_XLA_FLAGS", "XLA_FLAGS")
 
 
-def build_task(config: Config, replicas: int, console: Console, workers: Workers = ALONE, is_new: bool = True) -> Task:
+def build_task(
+    config: Config, replicas: int, console: Console, workers: Workers = ALONE, saved: dict | None = None
+) -> Task:
     """The network, its data and its optimizer, all seeded.
 
     Args:
@@ -48,32 +62,55 @@ def build_task(config: Config, replicas: int, console: Console, workers: Workers
         replicas: how many devices share each batch.
         console: where notes go.
         workers: the processes that train together; this one gets its part of each batch.
-        is_new: whether the run begins; one that goes on is validated as it began.
+        saved: the experiment of a run that goes on, which is validated as it began; None where one begins.
 
     Raises:
         UserError: a flag does not go with another or with what is read.
     """
-    data, validation = open_data(config, console, is_new)
+    data, validation = open_data(config, console, is_new=saved is None)
     check_goes_together(config, data, validation)
     batches = build_batches(config.batches, data, build_targets(data, config.objective, console), console, workers)
     if batches.batch_size % replicas:
         raise FlagError(f"--batch-size {batches.batch_size} cannot be shared evenly by {replicas} devices")
     options = networks.parse_options(config.network.network, config.network.network_options)
-    model = networks.build(config.network.network, data.images.shape[1:], data.classes, **options)
+    any_size = batches.sizes is not None and not batches.sizes.enlarge
+    shape = (None, None, 3) if any_size else data.images.shape[1:]
+    model = networks.build(config.network.network, shape, data.classes, **options)
+    initial = _initial_weights(config.network.init, model, data, saved or {}, console)
+    objective = Objective(config.objective, model)
+    callbacks = build_callbacks(config.epochs, config.saving, workers.is_chief)
+    if config.saving.gradient_norms and workers.is_chief:
+        callbacks.append(
+            GradientNorms(pathlib.Path(config.saving.run, run_directory.GRADIENTS), objective, batches.at(0))
+        )
     return Task(
         model=model,
         optimizer=build_optimizer(config.optimizer, config.epochs.epochs, batches.steps_per_epoch),
-        loss=Objective(config.objective, model),
+        loss=objective,
+        measures={"training_top1" if data.answers is None else "training_agreement_top1": objective.hits},
         batches_from=batches.from_step,
         steps_per_epoch=batches.steps_per_epoch,
         epochs=config.epochs.epochs,
-        evaluate=None if validation is None else functools.partial(evaluate, model, validation),
-        callbacks=build_callbacks(config.epochs, config.saving, workers.is_chief),
+        evaluate=None if validation is None else functools.partial(evaluate, model, validation, batches.sizes),
+        callbacks=callbacks,
         monitor=config.epochs.monitor if config.epochs.best else None,
-        experiment=whole_experiment(config, data, validation) | {"replicas": replicas},
+        experiment=whole_experiment(config, data, validation) | initial | {"replicas": replicas},
         machine=machine() | {"workers": workers.count},
         class_names=data.class_names,
     )
+
+
+def _initial_weights(source, model, data, saved, console):
+    """{"init": the hash of the weights that a network begins with}, which it then has; {} where they are random.
+
+    A run that goes on has its own weights: that it began with others is refused, but where the source is gone by now.
+    """
+    if source is None:
+        return {}
+    if "init" in saved and not (pathlib.Path(source) / run_directory.MODEL).is_file():
+        console.say(f"--init {source} is not there any more; the run goes on with its own weights")
+        return {"init": saved["init"]}
+    return {"init": start_from(source, model, data.class_names, console)}
 
 
 def open_data(config: Config, console: Console, is_new: bool = False) -> tuple[LabeledImages, LabeledImages | None]:
@@ -139,6 +176,7 @@ def build_batches(
         mix=None if by_heart else parse_mixing(batch_flags.mix),
         views=data.views,
         part=(workers.number, workers.count),
+        sizes=None if batch_flags.sizes is None else parse_sizes(batch_flags.sizes, batch_flags.enlarge),
     )
 
 
@@ -177,12 +215,40 @@ def check_goes_together(config: Config, data: LabeledImages, validation: Labeled
         )
 
 
-def evaluate(model: keras.Model, validation: LabeledImages) -> dict[str, float | None]:
-    """The figures of the student on held-out images, under the names of the history."""
-    divergence = None if validation.answers is None else Divergence(distillation, validation.answers)
-    predictions = predict_images(model, validation.images, divergence=divergence)
+def evaluate(model: keras.Model, validation: LabeledImages, sizes: Sizes | None = None) -> dict[str, float | None]:
+    """The figures of the student on held-out images, under the names of the history.
+
+    `validation_loss` is the divergence from the teacher's answers where these are known, else the cross-entropy against
+    the truth, in nats.
+
+    Args:
+        model: the student.
+        validation: the held-out images.
+        sizes: that they are shown at; the figures are then the means over the sizes, and each has its accuracy, too.
+    """
+    if sizes is None:
+        return _evaluate(model, validation)
+    at_sizes = {
+        size: _evaluate(model, dataclasses.replace(validation, images=sizes.show_all(validation.images, size)))
+        for size in sizes.pixels
+    }
+    first, *others = at_sizes.values()
+    means = {
+        name: None if value is None else (value + sum(other[name] for other in others)) / len(at_sizes)
+        for name, value in first.items()
+    }
+    return means | {f"validation_top1_at_{size}": figures["validation_top1"] for size, figures in at_sizes.items()}
+
+
+def _evaluate(model, validation):
+    reference = Reference(validation.truth, validation.answers, distillation)
+    predictions = predict_images(model, validation.images, reference=reference)
     figures = measure(predictions, validation.truth, validation.teacher_top)
-    return {f"validation_{name}" if name in ("top1", "top5") else name: value for name, value in figures.items()}
+    cross_entropy, divergence = figures.pop("cross_entropy_nats"), figures["kl_nats"]
+    return {
+        "validation_loss": cross_entropy if divergence is None else divergence,
+        **{f"validation_{name}" if name in ("top1", "top5") else name: value for name, value in figures.items()},
+    }
 
 
 def whole_experiment(config: Config, data: LabeledImages, validation: LabeledImages | None) -> dict:
@@ -192,6 +258,8 @@ def whole_experiment(config: Config, data: LabeledImages, validation: LabeledIma
     held_out = nothing if validation is None else validation.identity
     if holds_out(config.validation):  # A run that began before has no such name.
         held_out = held_out | {"hold_out": config.validation.hold_out}
+    if config.batches.sizes is not None:
+        held_out = held_out | {"sizes": config.batches.sizes, "enlarge": config.batches.enlarge}
     return flags.experiment_of(config) | data.identity | learned_truth | held_out
 
 

@@ -196,3 +196,14 @@ def test_a_class_out_of_range_is_nan_in_xla_and_of_its_sample_alone(loss, key, r
     wrong.flat[0] = 3
     found = compiled({**batch, key: tf.constant(wrong, tf.int32)})
     assert np.isnan(found[0]) and found[1] == expected[1]
+
+
+def test_hits_count_the_first_answer_of_the_teacher_or_the_truth_and_a_mixture_by_its_shares():
+    logits = tf.constant([[0.0, 2, 1], [3, 0, 0], [0, 0, 1], [0, 1, 0]])
+    objective = Objective(ObjectiveFlags(), None)
+    truth = {"truth": tf.constant([1, 2, -1, 1])}
+    assert objective.hits(logits, truth).numpy().tolist() == [1, 0, 0, 1]
+    answers = {"top_k": tf.constant([[2, 1], [0, 1], [2, 0], [1, 0]])}
+    assert objective.hits(logits, truth | answers).numpy().tolist() == [0, 1, 1, 1]
+    mixed = truth | {"partner_truth": tf.constant([1, 0, 2, 0]), "own_weight": tf.constant([0.75, 0.5, 0.25, 1])}
+    assert objective.hits(logits, mixed).numpy().tolist() == [1, 0.5, 0.75, 1]

@@ -50,6 +50,10 @@ def cross_entropy(logits, batch):
     return tf.nn.sparse_softmax_cross_entropy_with_logits(batch["truth"], logits)
 
 
+def hits(logits, batch):
+    return tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == batch["truth"], tf.float32)
+
+
 def task(epochs=3, learning_rate=0.01, loss=cross_entropy, callbacks=(), **options):
     network = model()
 
@@ -66,6 +70,7 @@ def task(epochs=3, learning_rate=0.01, loss=cross_entropy, callbacks=(), **optio
         ).from_step,
         steps_per_epoch=STEPS_PER_EPOCH,
         epochs=epochs,
+        measures={"training_top1": hits},
         evaluate=evaluate,
         callbacks=callbacks,
         experiment={"learning_rate": learning_rate},

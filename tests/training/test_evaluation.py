@@ -6,7 +6,7 @@ import pytest
 
 from models.losses import distillation
 from tfpipeline.batches import Answers
-from tfpipeline.training.evaluation import Divergence, Predictions, measure, predict_images
+from tfpipeline.training.evaluation import Predictions, Reference, measure, predict_images
 
 
 class Reads(keras.Layer):
@@ -67,6 +67,7 @@ def test_figures_count_what_a_person_would():
         {
             "top1": 2 / 3,
             "top5": 3 / 3,
+            "cross_entropy_nats": None,
             "agreement_top1": 2 / 4,
             "agreement_top5": 3 / 4,
             "kl_nats": None,
@@ -91,10 +92,24 @@ def test_the_divergence_is_that_from_the_stored_answers_with_their_tail_spread_e
     teacher = Answers(classes[:, :k], np.log(p[:, :k]), log_tail).for_loss()
     inputs = keras.Input((1, 7, 3))
     model = keras.Model(inputs, Reads()(inputs))
-    answers = predict_images(model, images, batch_size=4, divergence=Divergence(distillation, teacher))
+    answers = predict_images(model, images, batch_size=4, reference=Reference(None, teacher, distillation))
     expected = (p * (np.log(p) - np.log(np.take_along_axis(q, classes, 1)))).sum(1)
     np.testing.assert_allclose(answers.divergence, expected, rtol=1e-4, atol=1e-6)
     assert measure(answers, np.full(11, -1))["kl_nats"] == pytest.approx(expected.mean(), rel=1e-5)
+
+
+def test_the_loss_is_minus_the_log_of_the_probability_of_the_truth_where_it_is_known():
+    rng = np.random.default_rng(2)
+    images, truth = rng.integers(0, 5, (11, 1, 7, 3), np.uint8), rng.integers(-1, 7, 11).astype(np.int32)
+    truth[3] = -1
+    inputs = keras.Input((1, 7, 3))
+    answers = predict_images(keras.Model(inputs, Reads()(inputs)), images, batch_size=4, reference=Reference(truth))
+    q = np.exp(images[:, 0, :, 0].astype(float))
+    expected = -np.log((q / q.sum(1, keepdims=True))[np.arange(11), truth])
+    known = truth >= 0
+    np.testing.assert_allclose(answers.loss[known], expected[known], rtol=1e-5)
+    assert np.isnan(answers.loss[~known]).all()
+    assert measure(answers, truth)["cross_entropy_nats"] == pytest.approx(expected[known].mean(), rel=1e-5)
 
 
 def test_what_is_not_known_is_none():

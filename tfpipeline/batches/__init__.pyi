@@ -10,3 +10,5 @@ from .mixing import OWN_WEIGHT as OWN_WEIGHT
 from .mixing import parse_mixing as parse_mixing
 from .mixing import partners_of as partners_of
 from .replay import views_to_replay as views_to_replay
+from .sizes import Sizes as Sizes
+from .sizes import parse_sizes as parse_sizes

@@ -9,6 +9,7 @@ from tfpipeline.batches import order
 from tfpipeline.batches.augmentation import Augmentation
 from tfpipeline.batches.mixing import OWN_WEIGHT, PARTNER, Mixing, random_of_step
 from tfpipeline.batches.replay import draw_views, show_views
+from tfpipeline.batches.sizes import Sizes
 from tfpipeline.images import Pixels, View
 
 PARALLEL_BATCHES = 2
@@ -31,6 +32,7 @@ class TrainingBatches:
             () where the targets belong to whole images.
         part: (number, count) of the worker that these batches are for; the workers share each batch evenly, and the
             rows of all, one worker after the other, are the batch of one.
+        sizes: of the batches, one after another; None for that of the images.
 
     Raises:
         UserError: there are fewer images than one batch needs.
@@ -44,6 +46,7 @@ class TrainingBatches:
     mix: Mixing | None = None
     views: tuple[View, ...] = ()
     part: tuple[int, int] = (0, 1)
+    sizes: Sizes | None = None
 
     def __post_init__(self):
         order.steps_per_epoch(self.batch_size, len(self.images))
@@ -60,15 +63,18 @@ class TrainingBatches:
             first_step: number of the step to begin with, from 0, over all epochs.
 
         Returns:
-            A dataset of dicts: "index" int64 (B/workers,), "images" uint8 (B/workers, H, W, C), and every target
-            (B/workers, ...); mixed batches have "own_weight" float32 (B/workers,) and every target of the partners as
-            "partner_" and its name, too.
+            A dataset of dicts: "index" int64 (B/workers,), "images" uint8 (B/workers, H, W, C), H and W unknown with
+            `sizes`, and every target (B/workers, ...); mixed batches have "own_weight" float32 (B/workers,) and
+            every target of the partners as "partner_" and its name, too.
         """
         arrays = {"index": np.empty(0, np.int64), "images": self.images, **self.targets}
         if self.mix is not None:
             arrays[OWN_WEIGHT] = np.empty(0, np.float32)
             arrays |= {PARTNER + name: array for name, array in self.targets.items()}
         size = self.batch_size // self.part[1]
+        shapes = {name: array.shape[1:] for name, array in arrays.items()}
+        if self.sizes is not None and not self.sizes.enlarge:
+            shapes["images"] = (None, None, self.images.shape[-1])
 
         def tensors(step):
             flat = tf.numpy_function(
@@ -77,8 +83,8 @@ class TrainingBatches:
                 [array.dtype for array in arrays.values()],
                 stateful=False,
             )
-            for tensor, array in zip(flat, arrays.values(), strict=True):
-                tensor.set_shape((size, *array.shape[1:]))
+            for tensor, name in zip(flat, arrays, strict=True):
+                tensor.set_shape((size, *shapes[name]))
             return dict(zip(arrays, flat, strict=True))
 
         # Of batches without an end, workers need not ask one another at every step whether there is one more.
@@ -88,6 +94,10 @@ class TrainingBatches:
 
     def at(self, step: int) -> dict[str, np.ndarray]:
         """The batch of one step, as `from_step` describes it."""
+        batch = self._at_full_size(step)
+        return batch if self.sizes is None else batch | {"images": self.sizes.at(batch["images"], step)}
+
+    def _at_full_size(self, step):
         index = order.indices_at(self.seed, step, self.batch_size, len(self.images))
         number, count = self.part
         mine = slice(number * self.batch_size // count, (number + 1) * self.batch_size // count)

@@ -28,6 +28,13 @@ class BatchFlags(Flags):
         within=Range(at_least=0, below=2**64),
         experiment=True,
     )
+    sizes: str | None = flag(
+        None,
+        "sizes in pixels that the batches have in turn, such as 16,24,32, and that are all validated; for networks "
+        "that take any size",
+        metavar="LIST",
+    )
+    enlarge: bool = flag(False, "with --sizes: bring the images back to one size, for networks that take no other")
     overfit: int | None = flag(
         None,
         "check: learn the first so many images by heart, unaugmented",

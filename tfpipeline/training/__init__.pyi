@@ -1,12 +1,13 @@
 from . import checkpoint as checkpoint
 from . import run_directory as run_directory
-from .evaluation import Divergence as Divergence
 from .evaluation import Predictions as Predictions
+from .evaluation import Reference as Reference
 from .evaluation import measure as measure
 from .evaluation import predict_images as predict_images
 from .flags import DeviceFlags as DeviceFlags
 from .flags import EpochFlags as EpochFlags
 from .flags import SavingFlags as SavingFlags
+from .gradient_norms import GradientNorms as GradientNorms
 from .metrics import TOP as TOP
 from .metrics import Reliability as Reliability
 from .metrics import agreement as agreement

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,14 @@ class Predictions:
     Attributes:
         top: int32 (N, min(5, K)), the most probable classes, the best first.
         probabilities: float32 (N, min(5, K)), their softmax probabilities, in [0, 1].
+        loss: float32 (N,), minus the log of the probability of the true class, in nats; NaN where the truth is unknown;
+            or None.
         divergence: float32 (N,), how far the answer is from the teacher's, in nats; or None.
     """
 
     top: np.ndarray
     probabilities: np.ndarray
+    loss: np.ndarray | None = None
     divergence: np.ndarray | None = None
 
     @property
@@ -37,16 +41,27 @@ class Predictions:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Divergence:
-    """How far a network's answers are from a teacher's.
+class Reference:
+    """What a network's answers to N images are held against.
 
     Attributes:
-        function: (log-probabilities (B, K), the arrays of `answers` for a batch, by name) -> (B,), in nats.
-        answers: the teacher's to each image, leading axes (N,), in the types of the loss.
+        truth: int32 (N,), -1 where unknown; or None.
+        answers: the teacher's, leading axes (N,), in the types of the loss; or None.
+        divergence: (log-probabilities (B, K), the arrays of `answers` for a batch, by name) -> (B,), in nats; needed
+            where there are answers.
     """
 
-    function: Callable
-    answers: Answers
+    truth: np.ndarray | None = None
+    answers: Answers | None = None
+    divergence: Callable | None = None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is known of each image, by name."""
+        truth = {} if self.truth is None else {_TRUTH: self.truth}
+        return truth | ({} if self.answers is None else self.answers.arrays())
+
+
+_TRUTH = "truth"
 
 
 def predict_images(
@@ -55,7 +70,7 @@ def predict_images(
     batch_size: int = 250,
     flip: bool = False,
     console: Console = SILENT,
-    divergence: Divergence | None = None,
+    reference: Reference = Reference(),
 ) -> Predictions:
     """The network's answers, in the order of the images; nothing is dropped.
 
@@ -65,21 +80,20 @@ def predict_images(
         batch_size: images at a time.
         flip: also ask about the mirrored image, and average the two log-probabilities (test-time augmentation).
         console: where progress goes.
-        divergence: what else to measure, or None.
+        reference: what the answers are held against.
     """
     import tensorflow as tf
 
-    predict = _predictor(model, flip, None if divergence is None else divergence.function)
-    targets = {} if divergence is None else divergence.answers.arrays()
+    predict, targets = _predictor(model, flip, reference.divergence), reference.arrays()
     batches = []
     with console.bar("evaluating", len(images), "image") as advance:
         for first in range(0, len(images), batch_size):
             last = first + batch_size
             pixels = tf.constant(np.asarray(images[first:last]))
             of_batch = {name: tf.constant(array[first:last]) for name, array in targets.items()}
-            batches.append([part.numpy() for part in predict(tf.cast(pixels, tf.float32), of_batch)])
+            batches.append(predict(tf.cast(pixels, tf.float32), of_batch))
             advance(len(pixels))
-    return Predictions(*map(np.concatenate, zip(*batches, strict=True)))
+    return Predictions(**{name: np.concatenate([batch[name].numpy() for batch in batches]) for name in batches[0]})
 
 
 @functools.lru_cache(maxsize=1)
@@ -94,7 +108,13 @@ def _predictor(model, flip, divergence):
             mirrored = tf.nn.log_softmax(tf.cast(model(pixels[:, :, ::-1], training=False), tf.float32))
             log_probs = tf.nn.log_softmax((log_probs + mirrored) / 2)
         best, classes = tf.math.top_k(log_probs, min(TOP, log_probs.shape[-1]))
-        return classes, tf.exp(best), *([divergence(log_probs, of_batch)] if of_batch else [])
+        answers = {name: array for name, array in of_batch.items() if name != _TRUTH}
+        measured = {"divergence": divergence(log_probs, answers)} if answers else {}
+        if _TRUTH in of_batch:
+            truth = of_batch[_TRUTH]
+            own = tf.gather(log_probs, tf.maximum(truth, 0), batch_dims=1)
+            measured["loss"] = tf.where(truth >= 0, -own, math.nan)
+        return {"top": classes, "probabilities": tf.exp(best), **measured}
 
     return predict
 
@@ -112,14 +132,17 @@ def measure(
     Returns:
         top1, top5: share of images with the true class among the first 1, 5 answers.
         agreement_top1, agreement_top5: share with the teacher's first answer among them.
+        cross_entropy_nats: mean of -log q[truth], in nats, over the images whose truth is known.
         kl_nats: mean of KL(teacher || student) = sum_k p[k] log(p[k] / q[k]), in nats, the mass outside the stored
             answers spread evenly over the other classes; 0 is a perfect student.
         teacher_top1: share of images on which the teacher is right.
         relative_top1: top1 / teacher_top1.
     """
     top1 = share_in_top(predictions.top, truth, 1)
-    result = {"top1": top1, "top5": share_in_top(predictions.top, truth, TOP)}
+    result = {"top1": top1, "top5": share_in_top(predictions.top, truth, TOP), "cross_entropy_nats": None}
     result |= dict.fromkeys(("agreement_top1", "agreement_top5", "kl_nats", "teacher_top1", "relative_top1"))
+    if predictions.loss is not None and top1 is not None:
+        result["cross_entropy_nats"] = float(np.nanmean(predictions.loss, dtype=np.float64))
     if predictions.divergence is not None:
         result["kl_nats"] = float(np.mean(predictions.divergence, dtype=np.float64))
     if teacher_top is not None:

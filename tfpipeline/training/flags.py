@@ -41,6 +41,9 @@ class SavingFlags(Flags):
     mirror: str | None = flag(None, "copy checkpoints there too, such as on a mounted drive", metavar="DIR")
     tensorboard: bool = flag(False, "write RUN/tensorboard; needs the tensorboard package")
     profile: bool = flag(False, "write a profile of steps 10 to 20 to RUN/profile")
+    gradient_norms: bool = flag(
+        False, "write RUN/gradients.csv: how much of the gradient reaches each layer, before and after the training"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

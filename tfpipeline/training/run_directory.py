@@ -19,7 +19,7 @@ Say = Callable[[str], None]
 
 LOCK, CONFIG, HISTORY, CHECKPOINTS = "lock", "config.json", "history.csv", "checkpoints"
 _HASH = "sha256"  # In config.json, beside "flags".
-FIGURES, MODEL = "figures.json", "model.keras"
+FIGURES, MODEL, GRADIENTS = "figures.json", "model.keras", "gradients.csv"
 
 
 @contextlib.contextmanager
@@ -44,7 +44,7 @@ def lock_run(directory: pathlib.Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()
-        remove_leftovers(directory, "|".join(map(re.escape, (CONFIG, HISTORY, FIGURES, MODEL, CLOCK))))
+        remove_leftovers(directory, "|".join(map(re.escape, (CONFIG, HISTORY, FIGURES, MODEL, GRADIENTS, CLOCK))))
         try:
             yield
         finally:
@@ -240,6 +240,23 @@ def read_figures(directory: pathlib.Path) -> dict:
     except (OSError, ValueError):
         return {}
     return figures if isinstance(figures, dict) else {}
+
+
+def read_gradients(directory: pathlib.Path) -> dict[str, list[float]]:
+    """The norms in gradients.csv, "before" and "after" the training, in the layers' order; {} where it is missing.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = directory / GRADIENTS
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows] for name in ("before", "after")}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(f"{path} is damaged ({error}); the same jobs.train command writes it again") from error
 
 
 def _brief(value):

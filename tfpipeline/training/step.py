@@ -6,7 +6,8 @@ import tensorflow as tf
 
 
 def compile_steps(task, strategy: tf.distribute.Strategy) -> Callable:
-    """A function (iterator, number of steps) -> their losses, float32 (steps,); one compiled graph for any number.
+    """A function (iterator, number of steps) -> their figures, float32 (steps, 1 + measures): the loss, then the means
+    of the task's measures over the batch. One compiled graph for any number.
 
     Each replica takes its part of the batch. What follows from it is what one replica would do with the whole batch,
     but for layers that look at a batch as a whole: batch normalization uses the statistics of each part, and its
@@ -20,7 +21,8 @@ def compile_steps(task, strategy: tf.distribute.Strategy) -> Callable:
 
     def take_step(batch):
         with tf.GradientTape() as tape:
-            losses = task.loss(task.model(batch["images"], training=True), batch)
+            logits = task.model(batch["images"], training=True)
+            losses = task.loss(logits, batch)
             regularization = tf.add_n([tf.zeros(()), *task.model.losses])
             loss = (tf.reduce_mean(losses) + regularization) / replicas
         variables = task.model.trainable_variables
@@ -29,15 +31,16 @@ def compile_steps(task, strategy: tf.distribute.Strategy) -> Callable:
             gradients = _clip_together(gradients, task.optimizer.global_clipnorm, replicas)
             _average(task.model.non_trainable_variables)
         task.optimizer.apply(gradients, variables)
-        return loss
+        means = [tf.reduce_mean(measure(logits, batch)) / replicas for measure in task.measures.values()]
+        return tf.stack([loss, *means])
 
     @tf.function
     def take_steps(batches, steps):
-        losses = tf.TensorArray(tf.float32, size=steps)
+        figures = tf.TensorArray(tf.float32, size=steps)
         for number in tf.range(steps):
             of_replicas = strategy.run(take_step, args=(next(batches),))
-            losses = losses.write(number, strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None))
-        return losses.stack()
+            figures = figures.write(number, strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None))
+        return figures.stack()
 
     return take_steps
 

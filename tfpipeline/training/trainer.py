@@ -8,7 +8,7 @@ import dataclasses
 import math
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -40,6 +40,8 @@ class Task:
         model: keras.Model, images -> logits.
         optimizer: a keras optimizer.
         loss: (logits, batch) -> the loss of each sample, (B,).
+        measures: name -> (logits, batch) -> another figure of each sample, (B,), whose mean over an epoch, as the
+            samples were seen, stands in the history; nothing is learned from it.
         batches_from: step -> tf.data.Dataset of the endless batches from this step on, dicts with "images"; of several
             workers each has its own part of every batch.
         steps_per_epoch: number of steps in an epoch.
@@ -58,6 +60,7 @@ class Task:
     batches_from: Callable[[int], tf.data.Dataset]
     steps_per_epoch: int
     epochs: int
+    measures: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     evaluate: Callable[[], dict] | None = None
     callbacks: Sequence[keras.callbacks.Callback] = ()
     monitor: str | None = None
@@ -102,6 +105,8 @@ class Trainer:
     ):
         self.task, self.directory, self.saver, self.console = task, directory, saver, console
         self.step, self.loss_sum = 0, 0.0
+        # None: the epoch began in a program that did not measure.
+        self.sums: dict[str, float | None] = dict.fromkeys(task.measures, 0.0)
         self.history: list[dict] = []
         self.steps_taken, self.seconds_in_steps = 0, 0.0
         self.clock = Clock(directory)
@@ -220,15 +225,19 @@ class Trainer:
             )
 
     def _advance(self, steps):
-        """Takes so many steps; the sum of their losses is formed in their order, however they are split into calls."""
+        """Takes so many steps; their figures are summed in their order, however they are split into calls."""
         self._callbacks.on_train_batch_begin(self.step % self.task.steps_per_epoch)
-        losses = self._take_steps(self._batches, tf.constant(steps)).numpy().tolist()
-        for number, loss in enumerate(losses):
+        figures = self._take_steps(self._batches, tf.constant(steps)).numpy().tolist()
+        for number, (loss, *measured) in enumerate(figures):
             if not math.isfinite(loss):
                 self._refuse(self.step + number, loss)
             self.loss_sum += loss
+            self.sums = {
+                name: None if total is None else total + value
+                for (name, total), value in zip(self.sums.items(), measured, strict=True)
+            }
         self.step += steps
-        self._callbacks.on_train_batch_end((self.step - 1) % self.task.steps_per_epoch, {"loss": losses[-1]})
+        self._callbacks.on_train_batch_end((self.step - 1) % self.task.steps_per_epoch, {"loss": figures[-1][0]})
 
     def _refuse(self, step, loss):
         reason = f"the loss of step {step} is {loss}"
@@ -245,10 +254,11 @@ class Trainer:
             "step": self.step,
             "learning_rate": float(self.task.optimizer.learning_rate),
             "loss": self.loss_sum / self.task.steps_per_epoch,
+            **{name: None if total is None else total / self.task.steps_per_epoch for name, total in self.sums.items()},
             **figures,
         }
         self.history.append(row)
-        self.loss_sum = 0.0
+        self.loss_sum, self.sums = 0.0, dict.fromkeys(self.sums, 0.0)
         self._callbacks.on_epoch_end(epoch, {name: value for name, value in row.items() if value is not None})
         self._save()
         self._write_history()
@@ -275,6 +285,7 @@ class Trainer:
         plain, arrays = state_of_callbacks(self.task.callbacks)
         state = {
             "loss_sum": self.loss_sum,
+            "sums": self.sums,
             "history": self.history,
             "callbacks": plain,
             "stopped_by_callback": bool(self.task.model.stop_training),
@@ -292,6 +303,8 @@ class Trainer:
         restore_callbacks(self.task.callbacks, snapshot.state["callbacks"], of_callbacks)
         self.step, self.loss_sum = snapshot.step, snapshot.state["loss_sum"]
         self.history = list(snapshot.state["history"])
+        if self.step > len(self.history) * self.task.steps_per_epoch:
+            self.sums = {name: snapshot.state.get("sums", {}).get(name) for name in self.sums}
         self.task.model.stop_training = snapshot.state["stopped_by_callback"]
         self._saved = (self.step, len(self.history))
         self._write_history()
