@@ -187,6 +187,29 @@ class BottleneckBlock(Block):
         )
 
 
+@register
+class ConvolutionChain(Block):
+    """A block whose F is a chain of any number of 3x3 convolutions, without strides; always the composition of layers.
+
+    Args:
+        widths: channels of the outputs of each convolution; the last is F.
+        batch_norm: as of `Block`.
+        **kwargs: of `keras.layers.Layer`: name, dtype, ...
+    """
+
+    def __init__(self, widths: Sequence[int], batch_norm: bool = True, **kwargs):
+        self.widths = tuple(widths)
+        super().__init__(self.widths[-1], batch_norm=batch_norm, fused=False, **kwargs)
+
+    def branch_convolutions(self) -> tuple[tuple[str, int, int, int | tuple[int, int]], ...]:
+        """(name, filters, kernel size, strides) of each convolution of F."""
+        return tuple((f"convolution_{number}", width, 3, 1) for number, width in enumerate(self.widths, 1))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**Layer.get_config(self), "widths": self.widths, "batch_norm": self.batch_norm}
+
+
 def convolution_relu(filters: int, kernel_size: int = 3, strides: int = 1, name: str | None = None) -> keras.Sequential:
     """The sandwich conv -> ReLU as a `keras.Sequential`."""
     return keras.Sequential([Convolution(filters, kernel_size, strides=strides), Activation("relu")], name=name)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import keras
 import tensorflow as tf
 
-from models.blocks import BottleneckBlock, ResidualBlock
+from models.blocks import BottleneckBlock, ConvolutionChain, ResidualBlock
 from models.gradients.windows import TooSmall
 from models.layers import (
     FUNCTIONS,
@@ -62,6 +62,8 @@ Rate = Annotated[float, Must("a number from 0 on and below 1", lambda value: 0 <
 Switch = Annotated[bool, Must("true or false", lambda value: True)]
 ActivationName = Annotated[str, Must(f"one of {', '.join(FUNCTIONS)}", FUNCTIONS.__contains__)]
 GlobalPoolingMode = Annotated[str, Must("mean or max", ("mean", "max").__contains__)]
+GlobalPoolingOrNone = Annotated[str, Must("none, mean or max", ("none", "mean", "max").__contains__)]
+Shortcuts = Annotated[str, Must("layer or pool", ("layer", "pool").__contains__)]
 
 
 def network(function: Callable) -> Callable:
@@ -301,16 +303,20 @@ def conv_classifier(
     batch_norm: Switch = False,
     dropout: Rate = 0.0,
     activation: ActivationName = "relu",
+    global_pooling: GlobalPoolingOrNone = "none",
 ) -> keras.KerasTensor:
     """[(conv -> act)*P -> pool]*(N/P) -> (fc -> act)*M -> fc, with N = layers_per_block * len(filters_per_layer).
 
-    The parameters after the second are its options, one each.
+    With a global pooling before the first fc it takes images of any size. The parameters after the second are its
+    options, one each.
     """
     widths = [filters for filters in filters_per_layer for _ in range(layers_per_block)]
     for number, filters in enumerate(widths, 1):
         x = _convolution(x, filters, batch_norm=batch_norm, activation=activation)
         if number % pool_every == 0:
             x = MaxPooling(2)(x)
+    if global_pooling != "none":
+        x = GlobalPooling(global_pooling)(x)
     return _fully_connected(x, hidden_dims, classes, activation, dropout)
 
 
@@ -325,18 +331,28 @@ def resnet_classifier(
     batch_norm: Switch = True,
     dropout: Rate = 0.0,
     bottleneck: Switch = False,
+    shortcut: Shortcuts = "layer",
 ) -> keras.KerasTensor:
-    """The interface of `conv_classifier`, with a residual block in the place of each convolution.
+    """The interface of `conv_classifier`, with shortcuts.
 
+    By default a residual block stands in the place of each convolution. With shortcut=pool each (conv -> act)*P up to
+    the next pooling has one shortcut around it, so that P says how many convolutions a shortcut spans, too.
     Without batch normalization there is none at all, and the blocks are the plain sandwich x + conv(ReLU(conv(x))).
     The parameters after the second are its options, one each.
     """
     if bottleneck and any(filters % 4 for filters in filters_per_layer):
         text = ",".join(map(str, filters_per_layer))
         raise FlagError(f"--network-options filters_per_layer={text}: with bottleneck=true each must be divisible by 4")
+    if bottleneck and shortcut == "pool":
+        raise FlagError("--network-options shortcut=pool: a bottleneck block has its own shortcut; leave one out")
+    widths = [filters for filters in filters_per_layer for _ in range(layers_per_block)]
+    if shortcut == "pool":
+        for first in range(0, len(widths), pool_every):
+            x = MaxPooling(2)(x) if first else x
+            x = ConvolutionChain(widths[first : first + pool_every], batch_norm=batch_norm)(x)
+        return _fully_connected(GlobalPooling("mean")(x), hidden_dims, classes, dropout=dropout)
     block = BottleneckBlock if bottleneck else ResidualBlock
     x = _convolution(x, filters_per_layer[0], batch_norm=batch_norm)
-    widths = [filters for filters in filters_per_layer for _ in range(layers_per_block)]
     for number, filters in enumerate(widths, 1):
         x = block(filters, batch_norm=batch_norm)(x)
         if number % pool_every == 0 and number < len(widths):
@@ -411,3 +427,34 @@ def fast_resnet(
         if factor != 4:
             x = ResidualBlock(width * factor)(x)
     return _head(GlobalPooling("mean")(x), classes)
+
+
+@network
+def pooled_resnet(
+    x: keras.KerasTensor,
+    classes: int,
+    filters_per_layer: Widths = (32, 64, 128),
+    layers_per_block: Layers = 3,
+    dropout: Rate = 0.0,
+) -> keras.KerasTensor:
+    """Levels of L convolutions: conv-pool-BN-ReLU, then residual blocks of two, and one conv-BN-ReLU where L is even.
+
+    Our own network of the courses' experiment 2. The first convolution of each level is pooled before it is normalized,
+    so that the many others see a quarter of the numbers.
+
+    Args:
+        x: standardized images; H and W may be unknown.
+        classes: K.
+        filters_per_layer: filters of each level.
+        layers_per_block: L, the convolutions of a level.
+        dropout: share of the pooled channels that training drops.
+    """
+    for filters in filters_per_layer:
+        x = MaxPooling(2)(Convolution(filters, 3, use_bias=False)(x))
+        x = Activation("relu")(BatchNormalization()(x))
+        for _ in range((layers_per_block - 1) // 2):
+            x = ResidualBlock(filters)(x)
+        if layers_per_block % 2 == 0:
+            x = _convolution(x, filters)
+    x = GlobalPooling("mean")(x)
+    return _head(Dropout(dropout)(x) if dropout else x, classes)

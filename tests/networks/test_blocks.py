@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.blocks import BottleneckBlock, ResidualBlock, convolution_relu, convolution_relu_pool
+from models.blocks import BottleneckBlock, ConvolutionChain, ResidualBlock, convolution_relu, convolution_relu_pool
 
 SHAPE = (7, 6, 3)
 BLOCKS = [ResidualBlock, BottleneckBlock]
@@ -222,3 +222,16 @@ def test_sandwiches_tell_their_output_shape():
 def test_strides_that_are_none_are_refused():
     with pytest.raises(ValueError, match="strides must be a positive integer or two of them, got 0"):
         ResidualBlock(4, 0)
+
+
+@pytest.mark.parametrize("widths", [(4,), (5, 3), (2, 6, 3)])
+def test_a_chain_is_so_many_convolutions_with_one_shortcut_around_them(widths):
+    layer = ConvolutionChain(widths, batch_norm=False, name="chain")
+    model, x = model_of(layer), images()
+    branch = x
+    for number, convolution in enumerate(layer.convolutions):
+        branch = tf.nn.conv2d(tf.nn.relu(branch) if number else branch, convolution.kernel, 1, "SAME")
+    shortcut = x if widths[-1] == SHAPE[-1] else tf.nn.conv2d(x, layer.projection.kernel, 1, "SAME")
+    np.testing.assert_allclose(model(x, training=True), tf.nn.relu(branch + shortcut), rtol=1e-4, atol=1e-5)
+    twin = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert twin.get_config() == layer.get_config() and type(twin) is ConvolutionChain

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from models import networks
-from models.layers import BatchNormalization
+from models.blocks import ConvolutionChain
+from models.layers import BatchNormalization, Convolution, MaxPooling
 from tfpipeline.system.errors import FlagError
 
 # Small widths: what is tested is that the network learns, not how good it becomes.
@@ -18,6 +19,7 @@ SMALL = {
     "sequential_cnn": {"levels": (8, 16)},
     "global_pool_cnn": {"filters_per_layer": (8, 16)},
     "fast_resnet": {"width": 4},
+    "pooled_resnet": {"filters_per_layer": (4, 8), "layers_per_block": 4},
 }
 
 
@@ -74,6 +76,38 @@ def test_the_counts_of_the_published_networks():
     model = networks.build("sequential_cnn", (32, 32, 3), 10)
     counts = [9 * a * b + 2 * b for a, b in [(3, 32), (32, 32), (32, 32), (32, 64), (64, 64), (64, 64), (64, 128)]]
     assert networks.parameter_count(model) == sum(counts) + 2 * (9 * 128 * 128 + 2 * 128) + 128 * 10 + 10
+
+
+def test_a_global_pooling_of_81_filters_has_as_many_parameters_as_the_flattened_network():
+    """The exercise of the course at VU Amsterdam: gray images of 28 pixels, three 3x3 convolutions, ten classes."""
+    plain = {"layers_per_block": 1, "pool_every": 1, "hidden_dims": ()}
+    flat = networks.build("conv_classifier", (28, 28, 1), 10, filters_per_layer=(16, 32, 64), **plain)
+    assert networks.parameter_count(flat) == 29_066
+
+    def build_at(width):
+        options = {"filters_per_layer": (16, 32, width), "global_pooling": "max", **plain}
+        return networks.build("conv_classifier", (None, None, 1), 10, **options)
+
+    width = networks.closest_width(29_066, build_at, 60, 100)
+    assert (width, networks.parameter_count(build_at(width))) == (81, 29_029)
+
+
+def test_with_shortcuts_over_poolings_p_convolutions_have_one():
+    options = {"filters_per_layer": (4, 6), "layers_per_block": 3, "batch_norm": False}
+    model = networks.build("resnet_classifier", (16, 16, 3), 5, pool_every=2, shortcut="pool", **options)
+    chains = [layer for layer in model.layers if isinstance(layer, ConvolutionChain)]
+    assert [chain.widths for chain in chains] == [(4, 4), (4, 6), (6, 6)]
+    assert [chain.projects for chain in chains] == [True, True, False]
+    assert sum(isinstance(layer, MaxPooling) for layer in model.layers) == 2
+    with pytest.raises(FlagError, match="a bottleneck block has its own shortcut"):
+        networks.build("resnet_classifier", (16, 16, 3), 5, shortcut="pool", bottleneck=True)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 6])
+def test_our_own_network_has_so_many_convolutions_in_each_level(layers):
+    model = networks.build("pooled_resnet", (32, 32, 3), 5, filters_per_layer=(4, 8), layers_per_block=layers)
+    inner = [layer for layer in model._flatten_layers() if isinstance(layer, Convolution) and layer.built]
+    assert len(inner) == 2 * layers
 
 
 def test_images_of_64_pixels_get_one_more_level():
