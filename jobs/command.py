@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
+from jobs import config_file
 from tfpipeline.system import FlagError, Stopped, UserError, flags
 
 _STYLE = (
@@ -50,23 +51,42 @@ def _fields_for_tyro(info):
     return tyro.constructors.StructConstructorSpec(info.type, tuple(fields))
 
 
-def parse(config_class: type[flags.FlagsT], argv: Sequence[str] | None, prog: str, example: str) -> flags.FlagsT:
+Recall = Callable[[dict[str, str]], dict[str, typing.Any]]
+
+
+def parse(
+    config_class: type[flags.FlagsT],
+    argv: Sequence[str] | None,
+    prog: str,
+    example: str,
+    recall: Recall | None = None,
+) -> flags.FlagsT:
     """The config that the flags of `argv` describe.
 
     Args:
         config_class: a subclass of `flags.Flags`.
-        argv: the arguments; those of the process if None.
+        argv: the arguments; those of the process if None. `--config FILE` among them stands for the flags in a file.
         prog: what the person calls, such as "python -m jobs.train".
         example: shown by `--help`.
+        recall: the flags that are given, name -> value as it is written, "" of a switch -> values of others, which
+            count where these are not given.
 
     Raises:
         FlagError: a flag is unknown, missing or has a value that cannot be.
+        UserError: the file of flags cannot be read.
         SystemExit: `--help` was asked for and is printed.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    argv = config_file.fill_in(config_class, argv)
     _check_known(config_class, argv, prog)
+    if recall is not None:
+        argv = config_file.add_missing(argv, recall(config_file.given_flags(argv)))
     about = inspect.getdoc(config_class)
-    description = f"{about}\n\nexample:\n  {example}\n\n{_DEBUG} shows the trace of an error that nobody foresaw."
+    description = (
+        f"{about}\n\nexample:\n  {example}\n\n{config_file.CONFIG} FILE takes flags from a TOML file with their names, "
+        f"or from a run's config.json; those on the command line win. {_DEBUG} shows the trace of an error that nobody "
+        "foresaw."
+    )
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
@@ -129,6 +149,7 @@ def main(
     run: Callable[[flags.FlagsT], dict],
     example: str,
     argv: Sequence[str] | None = None,
+    recall: Recall | None = None,
 ) -> typing.NoReturn:
     """Runs a command and exits with its code.
 
@@ -138,6 +159,7 @@ def main(
         example: a command line, shown by `--help`.
         argv: the arguments; those of the process by default. `--debug` among them shows the trace of an error that
             nobody foresaw.
+        recall: as of `parse`.
 
     Exit codes: 0 done; 1 failed, one line on standard error; 2 wrong flags; 75 stopped with everything saved; 130
     interrupted before there was anything to save.
@@ -147,7 +169,7 @@ def main(
     debug, words = _DEBUG in words, [word for word in words if word != _DEBUG]
     _prepare_streams()
     try:
-        figures = run(parse(config_class, words, f"python -m jobs.{module}", example))
+        figures = run(parse(config_class, words, f"python -m jobs.{module}", example, recall))
     except (UserError, Stopped) as end:
         _exit_with(module, end, end.exit_code)
     except KeyboardInterrupt:

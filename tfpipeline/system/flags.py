@@ -179,3 +179,16 @@ def experiment_of(config: Flags) -> dict[str, typing.Any]:
     """The values of the flags that decide the result of a training, by name."""
     decisive = {field.name for field in fields_of(type(config)) if field.metadata[_EXPERIMENT]}
     return {name: value for name, value in flat(config).items() if name in decisive}
+
+
+def command_line(values: dict[str, typing.Any]) -> list[str]:
+    """The words that give flags these values: true is a switch, a list repeats its flag, None and false are nothing."""
+    words: list[str] = []
+    for name, value in values.items():
+        word = flag_name(name)
+        if isinstance(value, bool):
+            words += [word] if value else []
+        elif value is not None:
+            for part in value if isinstance(value, list | tuple) else [value]:
+                words += [word, str(part)]
+    return words
