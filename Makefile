@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Two processes, however many cores there are: TensorFlow spreads each test over all of them.
 PARALLEL := -n 2 --dist worksteal
+COURSES := exp1_1 exp1_2 exp1_3 exp1_4 exp2 patchify optimizers dropout pooling resolution smoothing interpolation
+COURSES_SCALE := small
 
-.PHONY: demo check test lint test-peers test-extras sweep-imagenet64 clean
+.PHONY: demo check test lint test-peers test-extras sweep-imagenet64 courses clean
 .DELETE_ON_ERROR:
 
 # The stamps are newer than the requirement files once these are installed.
@@ -51,6 +53,14 @@ sweep-imagenet64: $(VENV)/run.stamp
 	@test -n "$(D)" && test -n "$(L)" || { echo "give D=archives L=labels, the folders that docs/results.md names" >&2; exit 2; }
 	D="$(D)" L="$(L)" $(BIN)/python -m jobs.experiment --sweep recipes/imagenet64.toml --out runs/imagenet64-sweep
 	D="$(D)" L="$(L)" $(BIN)/python -m jobs.experiment --sweep recipes/imagenet64-best.toml --out runs/imagenet64-best
+
+# Minutes for each of the courses' experiments, small ones: the tables and pictures of docs/answers.md, into runs/.
+# `make courses IMAGES=cifar10` takes real images, ARCHIVES=DIR where their archives are. COURSES_SCALE=full takes days.
+courses: $(VENV)/run.stamp
+	for name in $(COURSES); do \
+	    $(BIN)/python -m jobs.experiment --sweep $$name --scale $(COURSES_SCALE) --quiet \
+	        $(if $(IMAGES),--images $(IMAGES)) $(if $(ARCHIVES),--archives $(ARCHIVES)) || exit $$?; \
+	done
 
 clean:
 	rm -rf $(VENV) demo runs build dist *.egg-info

@@ -1,63 +1,175 @@
-"""python -m jobs.experiment: a named sweep of trainings that differ in a few flags, as a table and a picture."""
+"""python -m jobs.experiment: a named sweep of trainings that differ in a few flags, as a table and a picture.
+
+`python -m jobs.experiment run-exp -n NAME -K 32 64 -L 2 -P 2 -H 100` trains one network of the courses.
+"""
 
 import dataclasses
 import itertools
+import os
 import pathlib
 import shlex
 import sys
+from typing import Any, Literal
 
 from jobs import command
 from jobs.processes import run_job
-from jobs.training import command_line_of, read_sweep
-from tfpipeline.system import UserError
-from tfpipeline.system.flags import Flags, flag, required
+from jobs.training import TRAIN, Scale, Sweep, find_sweep, read_sweep
+from tfpipeline.system import UserError, flags
+from tfpipeline.system.flags import Flags, Range, flag, part, required
 from tfpipeline.training import run_directory
 
 DIVERGED = "diverged_at_step"
-EXAMPLE = "python -m jobs.experiment --sweep recipes/shapes.toml --out runs/shapes-sweep"
+RUN_ONE = "run-exp"
+EXAMPLE = "python -m jobs.experiment --sweep exp1_1 --scale small"
+EXAMPLE_OF_ONE = "python -m jobs.experiment run-exp -n test -K 32 64 -L 2 -P 2 -H 100 --scale small"
+# As the courses write them.
+SHORT = {
+    "-n": "--run-name",
+    "-K": "--filters-per-layer",
+    "-L": "--layers-per-block",
+    "-P": "--pool-every",
+    "-H": "--hidden-dims",
+    "-M": "--model-type",
+}
+_COUNT = Range(at_least=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Flags):
-    """Trains the runs of a sweep one after another and compares them. The same command again goes on.
+class SweepFlags(Flags):
+    """How large the runs are, and what they see."""
 
-    A sweep is a TOML file: `about`, one line; the table `[flags]` with the flags of jobs.train that all runs share; and
-    in `[runs]` for each name the flags in which it differs. $NAME in a value is the environment variable of that name.
-    """
-
-    sweep: str = required("the sweep's .toml file", metavar="FILE")
-    out: str = required("directory of the runs, of table.md, table.csv and curves.png", metavar="DIR")
+    scale: Scale = flag("full", "small: as the table [small] says, minutes on 2 cores")
+    images: str | None = flag(
+        None,
+        "other images than those of the sweep, such as shapes, which need no download, or cifar10",
+        metavar="SPEC",
+    )
+    archives: str | None = flag(None, "as of jobs.train", metavar="DIR")
     repeat_diverged: bool = flag(
         False, "begin runs again whose loss was not finite any more; what they left is set aside"
     )
     quiet: bool = flag(False, "no progress")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Flags):
+    """Trains the runs of a sweep one after another and compares them. The same command again goes on.
+
+    A sweep is a TOML file: `about`, one line; the table `[flags]` with the flags of jobs.train that all runs share; in
+    `[small]` what --scale small changes of them; and in `[runs]` for each name the flags in which it differs. $NAME in
+    a value is the environment variable of that name. `run-exp` in the place of the flags trains one network of the
+    courses: `run-exp --help`.
+    """
+
+    sweep: str = required("a name in recipes/, such as exp1_1, or a .toml file", metavar="NAME")
+    out: str | None = flag(
+        None,
+        "directory of the runs, of table.md, table.csv and curves.png, by default runs/NAME, and runs/NAME-small",
+        metavar="DIR",
+    )
+    runs: SweepFlags = part(SweepFlags)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OneRun(Flags):
+    """Trains one network of the courses: [(conv -> act)*P -> pool]*(N/P) -> (fc -> act)*M -> fc, N = L * len(K).
+
+    Of the resnet, P convolutions have one shortcut around them.
+    """
+
+    run_name: str = required("-n: what the run is called", metavar="NAME")
+    filters_per_layer: tuple[int, ...] = required("-K: filters of each block; may be repeated, or: -K 32 64")
+    layers_per_block: int = flag(2, "-L: convolutions in a block", within=_COUNT)
+    pool_every: int = flag(2, "-P: convolutions between poolings", within=_COUNT)
+    hidden_dims: tuple[int, ...] = flag((), "-H: units of each hidden layer; may be repeated, or: -H 100 50")
+    model_type: Literal["cnn", "resnet"] = flag("cnn", "-M: which network")
+    epochs: int | None = flag(None, "of the training, by default those of exp1_1", metavar="N", within=_COUNT)
+    out: str = flag("runs", "the run, its table and its picture go to OUT/NAME", metavar="DIR")
+    runs: SweepFlags = part(SweepFlags)
+
+    @property
+    def network(self) -> dict:
+        """The flags of jobs.train for the network."""
+        options = {
+            "filters_per_layer": self.filters_per_layer,
+            "layers_per_block": (self.layers_per_block,),
+            "pool_every": (self.pool_every,),
+            "hidden_dims": self.hidden_dims,
+        }
+        words = [f"{name}={','.join(map(str, values))}" for name, values in options.items()]
+        if self.model_type == "cnn":
+            return {"network": "conv_classifier", "network_options": words}
+        return {"network": "resnet_classifier", "network_options": [*words, "shortcut=pool"]}
+
+
 def run(config: Config) -> dict:
     """Trains what is not trained yet, writes the table and the picture, and returns the figures."""
-    sweep, out = read_sweep(pathlib.Path(config.sweep)), pathlib.Path(config.out)
-    figures, histories = {}, {}
+    path, wanted = find_sweep(config.sweep), config.runs
+    sweep = read_sweep(path, wanted.scale).with_images(wanted.images, wanted.archives)
+    out = pathlib.Path(config.out or f"runs/{path.stem}{'-small' if wanted.scale == 'small' else ''}")
+    if sweep.job != TRAIN:
+        quiet = ["--quiet"] if wanted.quiet else []
+        return run_job(sweep.job, [*flags.command_line(sweep.shared), "--out", str(out), *quiet])
+    return train_all(sweep, out, wanted)
+
+
+def run_one(config: OneRun) -> dict:
+    """Trains one network of the courses as the runs of exp1_1 are, and returns the figures."""
+    wanted = config.runs
+    like = read_sweep(find_sweep("exp1_1"), wanted.scale).with_images(wanted.images, wanted.archives)
+    shared = like.shared | ({} if config.epochs is None else {"epochs": config.epochs})
+    about = f"{config.run_name}: one network"
+    return train_all(Sweep(about, shared, {config.run_name: config.network}), pathlib.Path(config.out), wanted)
+
+
+def train_all(sweep: Sweep, out: pathlib.Path, wanted: SweepFlags) -> dict:
+    """Trains what is not trained yet, writes the table and the picture, and returns the figures.
+
+    Args:
+        sweep: what to train.
+        out: the directory of the runs.
+        wanted: the flags.
+    """
+    figures, histories, gradients, class_counts = {}, {}, {}, {}
     for name, changes in sweep.changes.items():
-        figures[name] = train_run(name, out / name, sweep.shared | changes, config)
-        histories[name] = [] if DIVERGED in figures[name] else run_directory.read_history(out / name)
+        directory = out / name
+        figures[name] = train_run(name, directory, sweep.shared | changes, wanted)
+        histories[name] = [] if DIVERGED in figures[name] else run_directory.read_history(directory)
+        gradients[name] = run_directory.read_gradients(directory)
+        class_counts[name] = len((run_directory.read_config(directory) or {}).get("class_names", ()))
     from jobs.reports import sweep as reports
 
-    words = {name: " ".join(command_line_of(changes)) for name, changes in sweep.changes.items()}
-    reports.write_table(out, sweep.about, words, figures)
-    reports.draw(sweep.about, histories, out / "curves.png")
+    runs = [
+        reports.Run(
+            name,
+            shlex.join(flags.command_line(changes)),
+            figures[name],
+            histories[name],
+            gradients[name],
+            class_counts[name],
+        )
+        for name, changes in sweep.changes.items()
+    ]
+    sizes: dict[str, Any] = {name: sweep.shared.get(name) for name in ("images", "limit", "size", "epochs")}
+    seconds = sum(row.get("seconds") or 0 for row in figures.values())
+    size = f"--scale {wanted.scale}: {shlex.join(flags.command_line(sizes))}"
+    reports.write_table(out, sweep.about, runs)
+    title = f"{sweep.about}\n{size}; {seconds:,.0f} seconds on {len(os.sched_getaffinity(0))} cores"
+    reports.draw(title, runs, out / "curves.png")
     diverged = [name for name, row in figures.items() if DIVERGED in row]
+    untrained = [run.name for run in runs if run.name not in diverged and not run.has_learned]
     table = {"table": str(out / "table.md"), "picture": str(out / "curves.png")}
-    return {"runs": figures, "diverged": diverged, **table}
+    return {"runs": figures, "diverged": diverged, "untrained": untrained, **table}
 
 
-def train_run(name: str, directory: pathlib.Path, values: dict, config: Config) -> dict:
+def train_run(name: str, directory: pathlib.Path, values: dict, wanted: SweepFlags) -> dict:
     """The figures of one run, trained where it is not yet; {"diverged_at_step": ...} where its loss ended in NaN.
 
     Args:
         name: of the run.
         directory: of the run.
         values: its flags.
-        config: of the sweep.
+        wanted: the flags of the sweep.
 
     Raises:
         UserError: the training failed otherwise; it has said why.
@@ -65,18 +177,18 @@ def train_run(name: str, directory: pathlib.Path, values: dict, config: Config) 
     """
     earlier = run_directory.read_figures(directory)
     if DIVERGED in earlier:
-        if config.repeat_diverged:
+        if wanted.repeat_diverged:
             directory.rename(_free_name(directory))
         elif _has_flags(directory, values):
             print(f"{name}: {earlier['problem']} (--repeat-diverged begins it again)", file=sys.stderr, flush=True)
             return earlier
-    flags = [*command_line_of(values), "--run", str(directory), "--resume"]
-    flags += ["--quiet"] if config.quiet else []
+    words = [*flags.command_line(values), "--run", str(directory), "--resume"]
+    words += ["--quiet"] if wanted.quiet else []
     # Each run has a process of its own, and so the same state to start from. One that is done is asked again: it
     # refuses images and labels that have changed since.
-    print(f"{name}: python -m jobs.train {shlex.join(flags)}", file=sys.stderr, flush=True)
+    print(f"{name}: python -m jobs.train {shlex.join(words)}", file=sys.stderr, flush=True)
     try:
-        return run_job("train", flags)
+        return run_job(TRAIN, words)
     except UserError:
         if DIVERGED in (figures := run_directory.read_figures(directory)):
             return figures  # That is a result, too; the other runs go on.
@@ -95,5 +207,21 @@ def _has_flags(directory, values):
     return all(saved.get(name) == value for name, value in values.items())
 
 
+def spell_out(words: list[str]) -> list[str]:
+    """The words of `run-exp` with whole flags for the short ones, and a flag before each of several values."""
+    spelled, flag_before = [], None
+    for number, word in enumerate(words):
+        if not word.startswith("-"):
+            if flag_before is not None and words[number - 1] not in SHORT:
+                spelled.append(flag_before)
+            spelled.append(word)
+            continue
+        flag_before = SHORT.get(word)
+        spelled.append(flag_before or word)
+    return spelled
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == [RUN_ONE]:
+        command.main(OneRun, run_one, EXAMPLE_OF_ONE, spell_out(sys.argv[2:]))
     command.main(Config, run, EXAMPLE)

@@ -10,6 +10,9 @@ from .network_export import image_flags_of_run as image_flags_of_run
 from .predicted_images import PredictedImageFlags as PredictedImageFlags
 from .predicted_images import open_predicted as open_predicted
 from .session import train as train
-from .sweep import command_line_of as command_line_of
+from .sweep import TRAIN as TRAIN
+from .sweep import Scale as Scale
+from .sweep import Sweep as Sweep
+from .sweep import find_sweep as find_sweep
 from .sweep import read_sweep as read_sweep
 from .task import open_data as open_data

@@ -109,7 +109,7 @@ def _learn_truth(store, replay):
 def _learn_answers(store, labels, console, replay):
     stored = open_joined(store, labels, console)
     spec, everything = stored.spec, _answers_of(store, stored).for_loss()
-    whole = whole_view(spec.views)
+    whole = spec.whole_view
     if not replay:
         _note_view(spec.views, whole, labels, console)
     learned = everything if replay else everything.view(whole)
@@ -216,21 +216,12 @@ def answers_to_images(store: ImageStore, stored: LabelStore) -> Answers:
     Raises:
         UserError: an image has no whole label.
     """
-    return _answers_of(store, stored).view(whole_view(stored.spec.views)).for_loss()
+    return _answers_of(store, stored).view(stored.spec.whole_view).for_loss()
 
 
 def _answers_of(store, stored):
     answers = stored.read_all()
     return answers if store.rows is None else answers[store.rows]
-
-
-def whole_view(views: tuple[str, ...]) -> int:
-    """Which of the stored views answers for the whole image: identity, else a mean of views, else the first."""
-
-    def rank(number):
-        return 0 if views[number] == "identity" else 1 if "+" in views[number] else 2
-
-    return min(range(len(views)), key=rank)
 
 
 def _note_view(views, whole, labels, console):

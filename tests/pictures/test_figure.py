@@ -35,3 +35,14 @@ def test_a_figure_that_cannot_be_saved_leaves_the_earlier_one(tmp_path, monkeypa
         pictures.save(colored("blue"), path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
     assert Image.open(io.BytesIO(before)).size == (330, 220)
+
+
+def test_a_palette_makes_a_drawing_small_and_keeps_its_colors(tmp_path):
+    figure = Figure(figsize=(6, 4))
+    for number in range(5):
+        axis = figure.add_subplot(2, 3, number + 1)
+        axis.plot(np.sin(np.arange(50) * number), color="#d55e00")
+    plain, small = pictures.png(figure), pictures.png(figure, colors=64)
+    assert len(small) < 0.7 * len(plain)
+    drawn = np.asarray(Image.open(io.BytesIO(small)).convert("RGB"))
+    assert drawn.shape[:2] == (440, 660) and (np.abs(drawn.astype(int) - [213, 94, 0]).max(-1) <= 8).any()

@@ -16,7 +16,8 @@ from packaging.utils import canonicalize_name
 from tests.support.repository import ROOT
 
 pytestmark = pytest.mark.slow
-PACKAGES = ("tfpipeline", "labeling", "models", "jobs")
+CODE = ("tfpipeline", "labeling", "models", "jobs")
+PACKAGES = (*CODE, "recipes")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,8 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel):
     files = files_below(wheel)
     assert files == files_below(ROOT)
     assert "labeling/teachers/bundled/variables/variables.index" in files
-    assert {f"{package}/py.typed" for package in PACKAGES} < set(files)
+    assert {f"{package}/py.typed" for package in CODE} < set(files)
+    assert "recipes/exp1_1.toml" in files
 
 
 def name_and_versions(requirement):
