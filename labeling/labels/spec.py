@@ -70,6 +70,15 @@ class LabelSpec:
     subset_of: int = 0
     format: int = FORMAT
 
+    @property
+    def whole_view(self) -> int:
+        """Which of the stored views answers for the whole image: identity, else a mean of views, else the first."""
+
+        def rank(number):
+            return 0 if self.views[number] == "identity" else 1 if "+" in self.views[number] else 2
+
+        return min(range(len(self.views)), key=rank)
+
     def to_json(self) -> str:
         """The content of spec.json: keys in a fixed order, so that equal specs are equal files."""
         fields = dataclasses.asdict(self)

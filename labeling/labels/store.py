@@ -6,7 +6,7 @@ import pathlib
 import re
 import zipfile
 from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from labeling.labels.spec import LabelSpec
 from tfpipeline.batches import Answers, concatenate
 from tfpipeline.images import ImageStore
 from tfpipeline.system import UserError, remove_leftovers, write_file
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 SPEC_FILE = "spec.json"
 SHARD_NAME = re.compile(r"labels-(\d{8,})-(\d{8,})-([0-9a-f]{16})\.npz")
@@ -82,6 +85,30 @@ class LabelStore:
         except ValueError as error:
             return str(error)
         return None
+
+    def dataset(self, images: ImageStore, batch_size: int, augment: str = "none", seed: int = 0) -> "tf.data.Dataset":
+        """The labeled images as batches for Keras's `model.fit`, without an end: give it `steps_per_epoch`.
+
+        Args:
+            images: those that were labeled, or a selection of them.
+            batch_size: B.
+            augment: changes to the images, as `--augment` of jobs.train.
+            seed: of the order and the changes.
+
+        Returns:
+            A dataset of pairs: uint8 (B, H, W, 3), and the teacher's probabilities float32 (B, K), the mass outside the
+            stored answers spread evenly over the other classes.
+
+        Raises:
+            UserError: the labels are of other images, or not whole.
+            FlagError: there is no such change.
+        """
+        from labeling.labels import keras_batches  # Nothing else of a label store needs TensorFlow.
+
+        self.check_same_images(images)
+        answers = self.read_all()
+        answers = (answers if images.rows is None else answers[images.rows]).view(self.spec.whole_view).for_loss()
+        return keras_batches.build_batches(images.images, answers, self.spec.classes, batch_size, augment, seed)
 
     def write_shard(self, span: Span, answers: Answers) -> pathlib.Path:
         """Writes the answers to the images of a span, durably and all at once.

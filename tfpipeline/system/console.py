@@ -3,14 +3,26 @@
 import sys
 import time
 from contextlib import contextmanager
+from typing import TextIO
 
 import tqdm
 
 SECONDS_BETWEEN_LINES = 10
 
 
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules
+
+
+def _stream() -> TextIO:
+    """Where lines and bars go: a notebook shows standard error as if something had failed."""
+    return sys.stdout if _in_notebook() else sys.stderr
+
+
 class Console:
-    """Where the work reports to. Everything goes to standard error: standard output is for results.
+    """Where the work reports to. Everything goes to standard error, in a notebook below the cell.
+
+    Standard output is for results.
 
     Args:
         quiet: no bars and no lines.
@@ -22,7 +34,7 @@ class Console:
     def say(self, line: str) -> None:
         """Prints a line, above a bar if there is one."""
         if not self.quiet:
-            tqdm.tqdm.write(line, file=sys.stderr)
+            tqdm.tqdm.write(line, file=_stream())
 
     @contextmanager
     def bar(self, what: str, total: int, unit: str, done: int = 0):
@@ -36,8 +48,10 @@ class Console:
         """
         if self.quiet:
             yield lambda _n, **_figures: None
-        elif sys.stderr.isatty():
-            with tqdm.tqdm(desc=what, total=total, unit=f" {unit}", initial=done, unit_scale=True) as bar:
+        elif sys.stderr.isatty() or _in_notebook():
+            with tqdm.tqdm(
+                desc=what, total=total, unit=f" {unit}", initial=done, unit_scale=True, file=_stream()
+            ) as bar:
 
                 def advance(n, **figures):
                     if figures:
