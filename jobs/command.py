@@ -30,6 +30,8 @@ _REGISTRY = tyro.constructors.ConstructorRegistry()
 _FRAME = re.compile(r"^[╭╰│─ ]+|[╮╯│─ ]+$")
 _HELP = "For full helptext"
 _DEBUG = "--debug"
+_COLOR = re.compile(r"\[[0-9;]*m")
+_LONGEST = 400  # letters of an error that nobody foresaw
 
 
 @_REGISTRY.struct_rule
@@ -179,10 +181,17 @@ def main(
     except Exception as error:
         if debug:
             raise
-        what = f"an error that nobody foresaw: {type(error).__name__}: {error}"
+        what = f"an error that nobody foresaw: {type(error).__name__}: {_brief(error)}"
         _exit_with(module, f"{what}; the same command with {_DEBUG} shows where, CONTRIBUTING.md how to report it", 1)
     _print_last(json.dumps(_without_nan(figures), default=str, allow_nan=False))
     sys.exit(0)
+
+
+def _brief(error: Exception) -> str:
+    """What an error says, without the frames, the arguments and the colors that TensorFlow and Keras put into it."""
+    lines = [_COLOR.sub("", line).strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[-1] if lines[:1] == ["in user code:"] else " ".join(lines)
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
 
 
 def _prepare_streams() -> None:

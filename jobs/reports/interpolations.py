@@ -12,7 +12,7 @@ from labeling.enlarging import comparison, interpolation
 from labeling.labels import quality
 from labeling.teachers import Teacher
 from tfpipeline.images import ImageStore, short_name
-from tfpipeline.pictures import PLAIN, RIGHT, WRONG
+from tfpipeline.pictures import PLAIN, RIGHT, WRONG, cut
 from tfpipeline.system import Console, print_table, write_csv
 
 COLUMNS = ("top1", "top5", "top_probability", "flip_agreement", "agreement", "teacher_agreement")
@@ -229,8 +229,7 @@ def _answers(position, method, comparisons, side):
 
 def _short(name, side, taken=0):
     """The name up to its first comma, cut to what fits into a cell beside `taken` letters."""
-    name, letters = short_name(name), int(side * LETTERS_PER_INCH) - taken
-    return name if len(name) <= letters else name[: letters - 1].rstrip() + "…"
+    return cut(short_name(name), int(side * LETTERS_PER_INCH) - taken)
 
 
 def bars(comparisons: Sequence[Comparison]) -> Figure:

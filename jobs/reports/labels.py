@@ -25,6 +25,7 @@ from tfpipeline.training import reliability
 IN_PICTURES, IN_TABLE = 48, 1000
 WORST_CLASSES = 20
 MOST_BARS = 40
+LETTERS = 24  # of a class's name, at the most
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -145,7 +146,9 @@ def write_balance(judgment: Judgment, out: pathlib.Path) -> None:
     unused = int(np.count_nonzero(counts == 0))
     axis.set(ylabel="images", title=f"images by their first answer; {unused:,} of {len(names):,} classes have none")
     if len(names) <= MOST_BARS:
-        axis.set_xticks(place, [names[index] for index in order], rotation=60, ha="right", fontsize=8)
+        axis.set_xticks(
+            place, [pictures.cut(names[index], LETTERS) for index in order], rotation=60, ha="right", fontsize=8
+        )
     else:
         axis.set_xlabel(f"class, from {names[order[0]]} ({counts[order[0]]:,} images) down")
     axis.legend()

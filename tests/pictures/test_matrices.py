@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 
@@ -76,3 +78,19 @@ def test_names_with_dollar_signs_are_names_and_no_formulas():
     names = ["$x^{$", "$$", "a$b"]
     figure = pictures.confusion_matrix(np.eye(3, dtype=int), names, "$\\frac{$")
     assert pictures.png(figure).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("count", [3, 30])
+def test_long_names_and_letters_that_the_font_lacks_leave_a_picture_without_a_warning(count):
+    names = [f"{number} " + "an owl of the longest name " * 9 for number in range(count - 1)] + [
+        "\u753b\u50cf \U0001f600"
+    ]
+    matrix = np.eye(count, dtype=int)
+    confusions = [(names[0], names[-1], 3, 0.5), (names[1], names[0], 2, 0.4)]
+    for figure in (pictures.confusion_matrix(matrix, names), pictures.frequent_confusions(confusions)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert pictures.png(figure).startswith(b"\x89PNG")
+        shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        assert max(map(len, shown)) <= 2 * 24 + 3
+        assert any("0 an owl of the longest\u2026" in text for text in shown)

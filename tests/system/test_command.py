@@ -1,8 +1,10 @@
 """How every command reads its flags, and how it ends."""
 
 import dataclasses
+import importlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import sys
 import pytest
 
 from jobs import command
+from jobs.__main__ import list_commands
 from tests.support.repository import ROOT
 from tfpipeline.system import flags
 from tfpipeline.system.errors import FlagError, Stopped, UserError
@@ -140,6 +143,51 @@ def test_a_bug_is_one_line_with_the_way_to_its_trace(capsys):
     assert "nobody foresaw: ZeroDivisionError: a division by zero; the same command with --debug shows where" in err
     with pytest.raises(ZeroDivisionError):
         command.main(Config, run, "example", ["--out", "x", "--debug"])
+
+
+@pytest.mark.parametrize("name", list_commands())
+def test_a_bug_in_any_command_is_one_line_and_with_debug_its_trace(name, monkeypatch, capsys):
+    path = ROOT / "jobs" / f"{name}.py"
+    example = importlib.import_module(f"jobs.{name}").EXAMPLE.splitlines()[0].split()[3:]
+
+    def fails(_self):
+        raise ZeroDivisionError("a division by zero")
+
+    monkeypatch.setattr(Flags, "__post_init__", fails)
+    for words, expected in ((example, SystemExit), ([*example, "--debug"], ZeroDivisionError)):
+        monkeypatch.setattr(sys, "argv", [str(path), *words])
+        with pytest.raises(expected) as end:
+            runpy.run_path(str(path), run_name="__main__")
+    assert end.traceback[-1].name == "fails"
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(
+        f"{name}: an error that nobody foresaw: ZeroDivisionError: a division by zero; the same command"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            'in user code:\n\n    File "a.py", line 3, in f  *\n        g()\n\n    ValueError: no such g',
+            "ValueError: no such g;",
+        ),
+        (
+            "\x1b[1mDimensions differ.\x1b[0m\n\nArguments received:\n  * x",
+            "Dimensions differ. Arguments received: * x;",
+        ),
+        ("x" * 9000, f"{'x' * 400}...;"),
+    ],
+    ids=["frames", "colors", "length"],
+)
+def test_a_bug_of_a_library_is_told_in_short(capsys, text, said):
+    def run(_config):
+        raise RuntimeError(text)
+
+    code, _, err = ends(run, capsys, "--out", "x")
+    assert (code, err.count("\n")) == (1, 1)
+    assert f"nobody foresaw: RuntimeError: {said}" in err
 
 
 def test_what_is_no_number_is_null_in_json(capsys):

@@ -63,7 +63,8 @@ def hold_out(store: ImageStore, share: float, seed: int) -> tuple[ImageStore, Im
     mask = np.isin(store.digests, store.digests[mask])
     if mask.all() or not mask.any():
         raise UserError(
-            f"--hold-out {share:.4g} of {len(store):,} images leaves one side empty; give more images or another share"
+            f"--hold-out {share:.4g} of {len(store):,} images leaves one side empty; give more images, another "
+            "share, or --hold-out none"
         )
     return select(store, np.flatnonzero(~mask)), select(store, np.flatnonzero(mask))
 

@@ -2,6 +2,7 @@ from .curves import draw_curves as draw_curves
 from .figure import PLAIN as PLAIN
 from .figure import RIGHT as RIGHT
 from .figure import WRONG as WRONG
+from .figure import cut as cut
 from .figure import png as png
 from .figure import save as save
 from .matrices import confusion_matrix as confusion_matrix

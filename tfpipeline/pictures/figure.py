@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import warnings
 
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -10,6 +11,11 @@ from PIL import Image
 from tfpipeline.system import write_file
 
 RIGHT, WRONG, PLAIN = "#1a7f37", "#cf222e", "#24292f"
+
+
+def cut(text: str, letters: int) -> str:
+    """A text of at most so many letters, "…" in the place of what does not fit."""
+    return text if len(text) <= letters else text[: letters - 1].rstrip() + "…"
 
 
 def save(figure: Figure, path: pathlib.Path, dots_per_inch: int = 110, colors: int | None = None) -> pathlib.Path:
@@ -29,7 +35,11 @@ def png(figure: Figure, dots_per_inch: int = 110, colors: int | None = None) -> 
     content = io.BytesIO()
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # A name with dollar signs is a name, not a formula.
-    figure.savefig(content, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", r"Glyph \d+ .* missing from font"
+        )  # Letters that it lacks are drawn as boxes.
+        figure.savefig(content, format="png", dpi=dots_per_inch, metadata={"Software": None})
     if colors is not None:
         drawn = Image.open(content).convert("RGB").quantize(colors, dither=Image.Dither.NONE)
         content = io.BytesIO()

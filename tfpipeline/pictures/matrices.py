@@ -6,7 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tfpipeline.pictures.figure import PLAIN
+from tfpipeline.pictures.figure import PLAIN, cut
+
+LETTERS = 24  # of a class's name, at the most
 
 
 def confusion_matrix(
@@ -16,7 +18,7 @@ def confusion_matrix(
 
     Args:
         matrix: int (K, K), counts; row: reference, column: answer.
-        names: K class names.
+        names: K class names; long ones are cut.
         title: a line above.
         reference: what the rows are.
     """
@@ -29,8 +31,9 @@ def confusion_matrix(
     figure.colorbar(shown, ax=axis, label="% of the images of a row")
     axis.set(xlabel="answer", ylabel=reference, title=title)
     if count <= 40:
-        axis.set_xticks(range(count), names, rotation=90, fontsize=7)
-        axis.set_yticks(range(count), names, fontsize=7)
+        short = [cut(name, LETTERS) for name in names]
+        axis.set_xticks(range(count), short, rotation=90, fontsize=7)
+        axis.set_yticks(range(count), short, fontsize=7)
     if count <= 20:
         for row, column in np.argwhere(matrix):
             color = "white" if share[row, column] > 50 else PLAIN
@@ -50,7 +53,8 @@ def frequent_confusions(confusions: Sequence[tuple[str, str, int, float]], title
     axis = figure.subplots()
     bars = axis.barh(range(len(confusions)), [images for _, _, images, _ in confusions])
     axis.bar_label(bars, [f"{images:,} ({share:.0%})" for _, _, images, share in confusions], fontsize=7, padding=2)
-    axis.set_yticks(range(len(confusions)), [f"{one} → {other}" for one, other, _, _ in confusions], fontsize=8)
+    pairs = [f"{cut(one, LETTERS)} → {cut(other, LETTERS)}" for one, other, _, _ in confusions]
+    axis.set_yticks(range(len(confusions)), pairs, fontsize=8)
     axis.invert_yaxis()
     axis.margins(x=0.12, y=0.01)
     axis.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))

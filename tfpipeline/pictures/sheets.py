@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
 
-from tfpipeline.pictures.figure import PLAIN
+from tfpipeline.pictures.figure import PLAIN, cut
 
 INCHES_PER_IMAGE = 1.25
 LETTERS_PER_IMAGE = 18
@@ -50,14 +50,10 @@ def draw_contact_sheet(
         axis.set_axis_off()
     for i, (axis, image, caption) in enumerate(zip(axes, images, captions, strict=False)):
         axis.imshow(image, interpolation="nearest")
-        folded = "\n".join(_shorten(line) for line in caption.split("\n"))
+        folded = "\n".join(cut(line, LETTERS_PER_IMAGE) for line in caption.split("\n"))
         axis.text(
             0.5, -0.04, folded, transform=axis.transAxes, ha="center", va="top", fontsize=7,
             color=colors[i] if colors is not None else PLAIN,
         )  # fmt: skip
     if title:
         figure.suptitle(title, fontsize=10)
-
-
-def _shorten(line):
-    return line if len(line) <= LETTERS_PER_IMAGE else line[: LETTERS_PER_IMAGE - 1] + "…"
