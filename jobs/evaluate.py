@@ -52,7 +52,7 @@ def run(config: Config) -> dict:
     """Evaluates, writes the tables and pictures, and returns the figures."""
     command.import_tensorflow()
     from jobs.reports import evaluation as reports
-    from jobs.training import load_model, open_evaluated, read_answers, read_classes
+    from jobs.training import load_model, open_evaluated, read_answers, read_classes, write_card
     from models.losses import distillation
     from tfpipeline.training import Reference, measure, predict_images
 
@@ -68,9 +68,14 @@ def run(config: Config) -> dict:
     predictions = predict_images(model, store.images, wanted.batch_size, wanted.flip, console, reference)
     out = pathlib.Path(wanted.out or directory / images.place)
     names = classes.short_names(store.classes)
-    reports.write_all(out, store.images, reports.Evaluated(predictions, truth, teacher, names))
+    evaluated = reports.Evaluated(predictions, truth, teacher, names)
+    reports.write_all(out, store.images, evaluated)
     figures = measure(predictions, truth, None if teacher is None else teacher.first)
-    reports.write_origin(out, directory, {"images": store.fingerprint, "flip": wanted.flip, **figures})
+    figures |= {"calibration_error": reports.calibration_error(evaluated)}
+    origin = {"images": store.fingerprint, "count": len(store), "flip": wanted.flip}
+    reports.write_origin(out, directory, {**origin, **figures})
+    if out == directory / "evaluation":
+        write_card(directory, model, directory)
     reports.print_table(figures)
     return {"images": len(store), **figures, "out": str(out), "run": wanted.run}
 

@@ -73,12 +73,16 @@ def run(config: Config) -> dict:
         figures = export_labels(wanted.labels, wanted.to, out, images, console)
     if wanted.run is not None:
         command.import_tensorflow()
-        from jobs.training import export_network, image_flags_of_run, load_model
+        from jobs.training import CARD, describe, export_network, image_flags_of_run, load_model, write_card
 
         directory = pathlib.Path(wanted.run)
         model = load_model(directory)
         store = open_images(images or image_flags_of_run(directory, config.images.cache), console)
-        found = export_network(model, wanted.to, out, store.images[:: -(-len(store) // wanted.check)])
+        shown = store.images[:: -(-len(store) // wanted.check)]
+        found = export_network(model, wanted.to, out, shown, describe(directory, model))
+        card = (out if out.is_dir() else out.parent) / CARD
+        if not write_card(directory, model, card.parent):
+            console.say(f"{card} was written by another hand and stays; the run's own is {directory / CARD}")
         print(f"{out}: the first answer is Keras's on {found.same_top1:,} of {found.images:,} images, ", end="")
         print(f"log-probabilities differ by at most {found.max_difference:.1e}")
         figures = {

@@ -5,16 +5,21 @@ of this package are functions with gradients of their own; only their forward gr
 """
 
 import dataclasses
+import json
 import pathlib
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from models.description import Description
+from models.encoded_images import decode_images
 from tfpipeline.system import UserError
+from tfpipeline.training import TOP
 
 MAX_DIFFERENCE = 0.01
 """Of a log-probability, between an exported network and Keras: 1 % of a probability.
@@ -22,6 +27,8 @@ MAX_DIFFERENCE = 0.01
 Rounding gives 1e-6 to 1e-3; a network that is fed or folded wrongly is off by more than 0.1.
 """
 _CHECK_BATCH = 32
+_NO_DATE = (1980, 1, 1, 0, 0, 0)
+DESCRIPTION_FILE = "description.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +86,31 @@ def in_float32(model: keras.Model) -> keras.Model:
     return copy
 
 
-def write_savedmodel(model: keras.Model, directory: pathlib.Path) -> None:
+def write_savedmodel(model: keras.Model, directory: pathlib.Path, description: Description) -> None:
     """Writes a SavedModel: callable after `tf.saved_model.load`, and with signature "serving_default".
+
+    Where the network takes squares, signature "encoded_images" takes the bytes of image files of any size, string (B,)
+    under the name "image_bytes", and answers "names" and "probabilities" of the most probable classes, (B, min(5, K)).
+    The description is in assets.extra/, where SavedModels have what nobody but people and programs of theirs read.
 
     Args:
         model: a keras.Model, (B, H, W, 3) -> (B, K).
         directory: an empty directory.
+        description: of the network.
     """
+    module = _served(model)
+    signatures = {"serving_default": module.serve}
+    if description.side:
+        module.class_names = tf.constant(description.class_names)
+        signatures["encoded_images"] = _serve_files(module, description)
+    tf.saved_model.save(module, str(directory), signatures=signatures)
+    extra = directory / "assets.extra"
+    extra.mkdir()
+    (extra / DESCRIPTION_FILE).write_text(_json_of(description), encoding="utf-8")
+
+
+def _served(model: keras.Model) -> tf.Module:
+    """The network as a module that can be saved: from pixels to logits."""
 
     def serve(images):
         return {"logits": model(images, training=False)}
@@ -95,7 +120,22 @@ def write_savedmodel(model: keras.Model, directory: pathlib.Path) -> None:
     module.weights = [variable.value for variable in model.variables]
     module.serve = tf.function(serve, input_signature=[signature])
     module.__call__ = tf.function(lambda images: serve(images)["logits"], input_signature=[signature])
-    tf.saved_model.save(module, str(directory), signatures={"serving_default": module.serve})
+    return module
+
+
+def _serve_files(module: tf.Module, description: Description) -> Callable:
+    """The function from image files to the names and probabilities of the most probable classes."""
+
+    def serve(image_bytes):
+        logits = module.serve(decode_images(image_bytes, description.side))["logits"]
+        probabilities, classes = tf.math.top_k(tf.nn.softmax(logits), min(TOP, len(description.class_names)))
+        return {"names": tf.gather(module.class_names, classes), "probabilities": probabilities}
+
+    return tf.function(serve, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
+
+
+def _json_of(description: Description) -> str:
+    return json.dumps(description.as_json(), indent=1, ensure_ascii=False) + "\n"
 
 
 def open_savedmodel(directory: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -104,11 +144,22 @@ def open_savedmodel(directory: pathlib.Path) -> Callable[[np.ndarray], np.ndarra
     return lambda images: loaded.signatures["serving_default"](images=tf.constant(images))["logits"].numpy()
 
 
-def write_litert(model: keras.Model, path: pathlib.Path) -> None:
-    """Writes a LiteRT (TensorFlow Lite) file of any batch size."""
+def write_litert(model: keras.Model, path: pathlib.Path, description: Description) -> None:
+    """Writes a LiteRT (TensorFlow Lite) file of any batch size.
+
+    Its associated files are in a zip archive at its end, as LiteRT has them: labels.txt, a name per line, and
+    description.json. `unzip FILE` shows them, and zipfile reads them.
+    """
     with tempfile.TemporaryDirectory() as directory:
-        write_savedmodel(model, pathlib.Path(directory))
+        module = _served(model)
+        tf.saved_model.save(module, directory, signatures={"serving_default": module.serve})
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(directory).convert())
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, text in (
+            ("labels.txt", "\n".join(description.class_names)),
+            (DESCRIPTION_FILE, _json_of(description)),
+        ):
+            archive.writestr(zipfile.ZipInfo(name, _NO_DATE), text)
 
 
 def open_litert(path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -130,8 +181,8 @@ def open_litert(path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
     return answer
 
 
-def write_onnx(model: keras.Model, path: pathlib.Path) -> None:
-    """Writes an ONNX file of any batch size, through Keras and tf2onnx.
+def write_onnx(model: keras.Model, path: pathlib.Path, description: Description) -> None:
+    """Writes an ONNX file of any batch size, through Keras and tf2onnx; the description is its metadata_props.
 
     Raises:
         UserError: tf2onnx or onnx is not installed.
@@ -142,6 +193,11 @@ def write_onnx(model: keras.Model, path: pathlib.Path) -> None:
         # Keras asks NumPy for np.object to mend tf2onnx (keras/src/export/tf2onnx_lib.py), and NumPy warns of it.
         warnings.filterwarnings("ignore", message=".*np.object", category=FutureWarning)
         model.export(path, format="onnx", input_signature=signature, verbose=False)
+    import onnx
+
+    exported = onnx.load(path)
+    onnx.helper.set_model_props(exported, description.as_texts())
+    onnx.save(exported, path)
 
 
 def open_onnx(path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -127,12 +127,20 @@ def write_mistakes(path: pathlib.Path, images: Pixels, evaluated: Evaluated) -> 
     pictures.save(pictures.contact_sheet(images[worst], [caption(i) for i in worst], title=title), path)
 
 
-def write_reliability(path: pathlib.Path, evaluated: Evaluated) -> None:
-    """Writes how often the student is right at each confidence."""
+def calibration_error(evaluated: Evaluated) -> float | None:
+    """The expected calibration error against the truth, in 0..1; None where no truth is known."""
+    return _reliability_of(evaluated).error if evaluated.has_truth else None
+
+
+def _reliability_of(evaluated):
     reference, predictions = _known_reference(evaluated), evaluated.predictions
     known = reference >= 0
-    correct = predictions.top[known, 0] == reference[known]
-    found = reliability(predictions.probability[known], correct)
+    return reliability(predictions.probability[known], predictions.top[known, 0] == reference[known])
+
+
+def write_reliability(path: pathlib.Path, evaluated: Evaluated) -> None:
+    """Writes how often the student is right at each confidence."""
+    found = _reliability_of(evaluated)
     title = f"against the {evaluated.source}"
     pictures.save(pictures.reliability_diagram(found.counts, found.accuracy, found.error, title), path)
 
@@ -174,4 +182,4 @@ def print_table(figures: dict[str, float | None]) -> None:
     """Prints the figures that are known, shares in percent."""
     for name, value in figures.items():
         if value is not None:
-            print(f"{name:>15}  {value:7.3f}" if name.endswith("nats") else f"{name:>15}  {100 * value:5.1f} %")
+            print(f"{name:>17}  {value:7.3f}" if name.endswith("nats") else f"{name:>17}  {100 * value:5.1f} %")

@@ -4,6 +4,9 @@ from .finished import config_of as config_of
 from .finished import open_evaluated as open_evaluated
 from .finished import read_answers as read_answers
 from .finished import read_classes as read_classes
+from .model_card import CARD as CARD
+from .model_card import describe as describe
+from .model_card import write_card as write_card
 from .model_file import load_model as load_model
 from .network_export import export_network as export_network
 from .network_export import image_flags_of_run as image_flags_of_run
@@ -15,4 +18,5 @@ from .sweep import Scale as Scale
 from .sweep import Sweep as Sweep
 from .sweep import find_sweep as find_sweep
 from .sweep import read_sweep as read_sweep
+from .sweep import training_command as training_command
 from .task import open_data as open_data

@@ -9,25 +9,31 @@ import zipfile
 import keras
 
 import models.networks  # noqa: F401 - registers the layers that a network's file names
+from models.description import Description
 from tfpipeline.system import UserError, scratch_directory, write_file
 from tfpipeline.training import checkpoint, run_directory
 
 _NO_DATE = (1980, 1, 1, 0, 0, 0)
+_NEEDS = b"the package tfpipeline: pip install it, then import models.networks before keras.models.load_model"
 
 
-def write_model(model: keras.Model, directory: pathlib.Path) -> None:
-    """Writes model.keras into a run directory.
+def write_model(model: keras.Model, directory: pathlib.Path, description: Description) -> None:
+    """Writes model.keras into a run directory, with what it says of itself.
 
     It is made in a directory beside, of which the next writer removes what a killed one left.
     """
     path = directory / run_directory.MODEL
     with scratch_directory(directory, path.name) as place:
         model.save(place / path.name, include_optimizer=False)
-        write_file(path, canonical((place / path.name).read_bytes()))
+        write_file(path, canonical((place / path.name).read_bytes(), description))
 
 
-def canonical(content: bytes) -> bytes:
-    """The bytes of a .keras file without what differs by chance: when it was written, where objects lay in memory."""
+def canonical(content: bytes, description: Description) -> bytes:
+    """The bytes of a .keras file that describes itself, in metadata.json under "description".
+
+    What differs by chance is left out: when it was written, where objects lay in memory. Keras's message about a layer
+    that it does not know shows all that the file says of the layer, which is why that says what is missing.
+    """
     numbers: dict[bytes, int] = {}
 
     def number(found):
@@ -38,9 +44,13 @@ def canonical(content: bytes) -> bytes:
             for name in archive.namelist():
                 part = archive.read(name)
                 if name == "metadata.json":
-                    part = json.dumps(json.loads(part) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+                    said = {"date_saved": "1980-01-01@00:00:00", "description": description.as_json()}
+                    part = json.dumps(json.loads(part) | said).encode()
                 elif name == "config.json":
+                    # Without the optimizer and the loss, which answers do not need, and other programs do not have.
+                    part = json.dumps(json.loads(part) | {"compile_config": None}).encode()
                     part = re.sub(rb'"shared_object_id": (\d+)', number, part)
+                    part = re.sub(rb'("registered_name": "tfpipeline>\w+")', rb'\1, "needs": "%s"' % _NEEDS, part)
                 copy.writestr(zipfile.ZipInfo(name, _NO_DATE), part)
         return file.getvalue()
 

@@ -7,12 +7,15 @@ import keras
 import numpy as np
 
 from models import export
+from models.description import Description
 from tfpipeline.images import ImageFlags
 from tfpipeline.system import UserError, flags, new_directory, write_file
 from tfpipeline.training import run_directory
 
 
-def export_network(model: keras.Model, form: str, out: pathlib.Path, images: np.ndarray) -> export.Check:
+def export_network(
+    model: keras.Model, form: str, out: pathlib.Path, images: np.ndarray, description: Description
+) -> export.Check:
     """Writes a network, and returns how it answers beside Keras.
 
     Args:
@@ -20,6 +23,7 @@ def export_network(model: keras.Model, form: str, out: pathlib.Path, images: np.
         form: one of models.export.WRITERS.
         out: a new directory for savedmodel, else a file; it is there whole or not at all.
         images: uint8 (N, H, W, 3), which both are asked about.
+        description: what the file says of itself.
 
     Raises:
         UserError: `out` is there already, or what was exported does not answer as Keras does.
@@ -27,17 +31,17 @@ def export_network(model: keras.Model, form: str, out: pathlib.Path, images: np.
     model = export.in_float32(model)
     if form == "savedmodel":
         with new_directory(out) as directory:
-            return _write_and_check(form, model, directory, images)
+            return _write_and_check(form, model, directory, images, description)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         path = pathlib.Path(scratch) / out.name
-        found = _write_and_check(form, model, path, images)
+        found = _write_and_check(form, model, path, images, description)
         write_file(out, path.read_bytes())
     return found
 
 
-def _write_and_check(form: str, model: keras.Model, path: pathlib.Path, images: np.ndarray) -> export.Check:
-    export.WRITERS[form](model, path)
+def _write_and_check(form, model, path, images, description):
+    export.WRITERS[form](model, path, description)
     found = export.check(model, export.OPENERS[form](path), images)
     if not found.passed:
         raise UserError(

@@ -10,6 +10,7 @@ import tensorflow as tf
 from jobs.training import task as tasks
 from jobs.training.config import Config
 from jobs.training.held_out import settle_hold_out
+from jobs.training.model_card import describe, write_card
 from jobs.training.model_file import write_model
 from models.networks import parameter_count
 from tfpipeline.system import Console, StopRequest, UserError, flags
@@ -119,10 +120,11 @@ def _finish(task: Task, trainer: Trainer, snapshot: checkpoint.Snapshot | None, 
     with StopRequest():  # All that is left takes no time worth losing it for.
         trainer.finish()
         if is_chief:
-            write_model(task.model, trainer.directory)
+            write_model(task.model, trainer.directory, describe(trainer.directory, task.model))
         figures = _figures(task, trainer, history, config)
         if is_chief:
             run_directory.write_figures(trainer.directory, figures)
+            write_card(trainer.directory, task.model, trainer.directory)
     return figures
 
 

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import subprocess
+import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 
 from jobs import command, predict, train
 from tests.support.images_on_disk import encoded, write_folder
+from tests.support.repository import ROOT
 from tfpipeline.images.decoding import decode
 from tfpipeline.system import FlagError, UserError
 from tfpipeline.system.flags import from_flat
@@ -107,3 +111,24 @@ def test_flags_that_must_be_given(capsys):
     ):
         with pytest.raises(FlagError, match=message):
             command.parse(predict.Config, argv, "predict", predict.EXAMPLE)
+
+
+def test_the_network_carries_what_it_needs_and_a_card(finished):
+    _, run = finished
+    with zipfile.ZipFile(run / "model.keras") as archive:
+        said = json.loads(archive.read("metadata.json"))["description"]
+    assert said["class_names"] == ["Goldfish", "bow_tie", "other"] and said["input_size"] == [8, 8]
+    card = (run / "model_card.md").read_text(encoding="utf-8")
+    assert "tells 3 classes apart: Goldfish, bow_tie, other." in card
+    assert f"python -m jobs.train --images folder:{run.parent / 'photos'} --size 8 --labels truth" in card
+    assert "--hold-out none" in card and "--quiet" not in card
+
+
+@pytest.mark.slow
+def test_keras_says_what_is_missing_where_the_layers_are_not_registered(finished):
+    load = "import sys, keras; keras.models.load_model(sys.argv[1])"
+    for code, is_missing in ((load, True), (f"import models.networks; {load}", False)):
+        argv = [sys.executable, "-c", code, str(finished[1] / "model.keras")]
+        child = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert bool(child.returncode) == is_missing, child.stderr
+        assert ("pip install it, then import models.networks" in child.stderr) == is_missing

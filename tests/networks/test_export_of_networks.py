@@ -3,16 +3,23 @@
 import json
 import pathlib
 import sys
+import zipfile
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from jobs import command, export, train
 from jobs.training import image_flags_of_run
 from models import export as model_export
 from models import networks
+from models.description import Description
+from models.encoded_images import decode_images
+from tests.support.images_on_disk import encoded
+from tfpipeline.images import shapes
+from tfpipeline.images.decoding import decode
 from tfpipeline.system.errors import UserError
 from tfpipeline.system.flags import flat, from_flat
 
@@ -37,7 +44,7 @@ def write_run(directory, model, cache):
     model.save(directory / "model.keras")
     flags = {"images": "shapes", "limit": IMAGES, "cache": str(cache), "labels": "truth", "run": str(directory)}
     flags = flat(from_flat(train.Config, flags))
-    (directory / "config.json").write_text(json.dumps({"flags": flags}))
+    (directory / "config.json").write_text(json.dumps({"flags": flags, "class_names": shapes.NAMES}))
     return directory
 
 
@@ -57,13 +64,60 @@ def test_a_savedmodel_answers_by_name_and_when_called(tmp_path, run_directory, c
     np.testing.assert_allclose(loaded(images), expected, rtol=1e-4, atol=1e-4)
     named = loaded.signatures["serving_default"](images=tf.constant(images))
     np.testing.assert_allclose(named["logits"], expected, rtol=1e-4, atol=1e-4)
+    assert description_in((tmp_path / "out" / "assets.extra" / "description.json").read_text())
+    assert "shapes" in (tmp_path / "out" / "model_card.md").read_text()
+
+
+def description_in(text):
+    """Whether a text is the JSON that describes the network of the run."""
+    said = json.loads(text)
+    return (said["class_names"], said["input_size"]) == (list(shapes.NAMES), [64, 64]) and "square" in said["resizing"]
+
+
+def test_a_savedmodel_names_image_files_of_any_size_as_jobs_predict_does(tmp_path, run_directory):
+    export.run(config_of(run_directory, "savedmodel", tmp_path / "out"))
+    sizes = [(64, 64), (40, 90), (200, 130)]
+    pixels = [np.asarray(Image.fromarray(shapes.draw(3, "valid", i)[0]).resize(size)) for i, size in enumerate(sizes)]
+    contents = [encoded(each, form) for each, form in zip(pixels, ("PNG", "JPEG", "BMP"), strict=True)]
+    serve = tf.saved_model.load(str(tmp_path / "out")).signatures["encoded_images"]
+    answer = serve(image_bytes=tf.constant(contents))
+    model = keras.models.load_model(run_directory / "model.keras")
+    p = tf.nn.softmax(model(np.stack([decode(content, 64) for content in contents]).astype(np.float32))).numpy()
+    np.testing.assert_allclose(answer["probabilities"], -np.sort(-p)[:, :5], atol=0.02)
+    assert [name.decode() for name in answer["names"][:, 0].numpy()] == [shapes.NAMES[i] for i in p.argmax(1)]
+
+
+@pytest.mark.parametrize("size", [(100, 77), (64, 64), (20, 50), (333, 200)])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "GIF"])
+def test_files_become_the_pixels_that_pillow_makes_of_them(size, form):
+    smooth = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    content = encoded(Image.fromarray(smooth).resize(size).convert("P" if form == "GIF" else "RGB"), form)
+    difference = np.abs(decode_images(tf.constant([content]), 64)[0].numpy() - decode(content, 64))
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.02
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "LA", "1"])
+def test_transparency_is_over_white_and_gray_is_repeated(mode):
+    smooth = np.random.default_rng(0).integers(0, 256, (5, 4, 4), dtype=np.uint8)
+    image = Image.fromarray(smooth, "RGBA").resize((30, 20)).convert(mode)
+    content = encoded(image, "PNG")
+    difference = np.abs(decode_images(tf.constant([content]), 24)[0].numpy() - decode(content, 24))
+    assert difference.max() <= 1
+
+
+def test_a_file_that_is_no_image_is_refused():
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode_images(tf.constant([b"no image"]), 8)
 
 
 def test_a_litert_file_answers_batches_of_any_size(tmp_path, run_directory):
     figures = export.run(config_of(run_directory, "litert", tmp_path / "deep" / "out.tflite"))
     assert figures["same_top1"] == IMAGES and figures["max_log_prob_difference"] < 1e-4
     assert figures["bytes"] == (tmp_path / "deep" / "out.tflite").stat().st_size
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out.tflite"]
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["model_card.md", "out.tflite"]
+    with zipfile.ZipFile(tmp_path / "deep" / "out.tflite") as files:
+        assert files.read("labels.txt").decode().splitlines() == list(shapes.NAMES)
+        assert description_in(files.read("description.json"))
     answer = model_export.open_litert(tmp_path / "deep" / "out.tflite")
     images = np.random.default_rng(0).uniform(0, 255, (5, 64, 64, 3)).astype(np.float32)
     np.testing.assert_allclose(answer(images)[2:3], answer(images[2:3]), rtol=1e-4, atol=1e-4)
@@ -73,6 +127,11 @@ def test_a_litert_file_answers_batches_of_any_size(tmp_path, run_directory):
 def test_an_onnx_file_answers_like_keras(tmp_path, run_directory):
     figures = export.run(config_of(run_directory, "onnx", tmp_path / "out.onnx"))
     assert figures["same_top1"] == IMAGES and figures["max_log_prob_difference"] < 1e-4
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(tmp_path / "out.onnx", providers=["CPUExecutionProvider"])
+    said = session.get_modelmeta().custom_metadata_map
+    assert json.loads(said["class_names"]) == list(shapes.NAMES) and json.loads(said["input_size"]) == [64, 64]
 
 
 def test_onnx_without_its_packages_says_what_to_install(tmp_path, run_directory, monkeypatch):
@@ -86,9 +145,9 @@ def test_onnx_without_its_packages_says_what_to_install(tmp_path, run_directory,
 def test_a_network_that_answers_otherwise_is_not_published(tmp_path, run_directory, monkeypatch, form):
     write = model_export.WRITERS[form]
 
-    def write_another(model, path):
+    def write_another(model, path, description):
         keras.utils.set_random_seed(1)
-        write(networks.build("patchify_net", (64, 64, 3), 12, filters=2, hidden=4), path)
+        write(networks.build("patchify_net", (64, 64, 3), 12, filters=2, hidden=4), path, description)
 
     monkeypatch.setitem(model_export.WRITERS, form, write_another)
     with pytest.raises(
@@ -116,7 +175,7 @@ def test_a_mixed_precision_network_is_exported_in_float32(tmp_path):
     images = np.random.default_rng(0).uniform(0, 255, (3, 8, 8, 3)).astype(np.float32)
     np.testing.assert_allclose(exact(images), mixed(images), rtol=0.1, atol=0.1)
     path = tmp_path / "mixed.tflite"
-    model_export.write_litert(exact, path)
+    model_export.write_litert(exact, path, Description(("a", "b", "c"), (8, 8)))
     assert model_export.check(exact, model_export.open_litert(path), images.astype(np.uint8)).passed
 
 
