@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from jobs import config_file
-from tfpipeline.system import FlagError, Stopped, UserError, flags
+from tfpipeline.system import FlagError, Interrupts, Stopped, StopRequest, UserError, flags, temporary_directory
 
 _STYLE = (
     tyro.conf.OmitArgPrefixes,  # The parts of a config are groups in --help, not a part of the flags' names.
@@ -126,14 +126,11 @@ def import_tensorflow() -> None:
 
     Raises:
         ImportError: TensorFlow does not load; what it printed is in the message.
+        KeyboardInterrupt: a signal came meanwhile. Raised amid C++ that is being loaded, it would become anything.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        pathlib.Path.home()
-    except RuntimeError:  # Of a user without a home Keras would make a folder named ~ right here.
-        os.environ.setdefault("KERAS_HOME", str(pathlib.Path(tempfile.gettempdir(), f"keras-{os.getuid()}")))
     standard_error = os.dup(2)
-    with tempfile.TemporaryFile() as printed:
+    with StopRequest() as stop, tempfile.TemporaryFile() as printed:
         os.dup2(printed.fileno(), 2)
         try:
             import keras  # noqa: F401 - loads what prints a second time
@@ -144,6 +141,8 @@ def import_tensorflow() -> None:
         finally:
             os.dup2(standard_error, 2)
             os.close(standard_error)
+    if stop.requested:
+        raise KeyboardInterrupt
 
 
 def main(
@@ -170,21 +169,40 @@ def main(
     words = sys.argv[1:] if argv is None else list(argv)
     debug, words = _DEBUG in words, [word for word in words if word != _DEBUG]
     _prepare_streams()
+    interrupts = Interrupts()
     try:
-        figures = run(parse(config_class, words, f"python -m jobs.{module}", example, recall))
-    except (UserError, Stopped) as end:
+        with interrupts, temporary_directory() as lasting:
+            _keep_caches_in(lasting)
+            figures = run(parse(config_class, words, f"python -m jobs.{module}", example, recall))
+    except Stopped as end:
         _exit_with(module, end, end.exit_code)
-    except KeyboardInterrupt:
-        _exit_with(module, "interrupted before there was anything to save; run the same command again", 130)
-    except OSError as error:
-        _exit_with(module, f"{error}; check the path, its permissions and the free space", 1)
-    except Exception as error:
-        if debug:
-            raise
-        what = f"an error that nobody foresaw: {type(error).__name__}: {_brief(error)}"
-        _exit_with(module, f"{what}; the same command with {_DEBUG} shows where, CONTRIBUTING.md how to report it", 1)
+    except (Exception, KeyboardInterrupt) as error:
+        if interrupts.came or isinstance(error, KeyboardInterrupt):
+            _exit_with(module, "interrupted before there was anything to save; run the same command again", 130)
+        _exit_with(module, _line_of(error, debug), getattr(error, "exit_code", 1))
     _print_last(json.dumps(_without_nan(figures), default=str, allow_nan=False))
     sys.exit(0)
+
+
+def _keep_caches_in(directory: pathlib.Path) -> None:
+    """Sets where libraries keep what they download, of those that would take the directory of temporary files."""
+    os.environ.setdefault("TFHUB_CACHE_DIR", str(directory / "tfhub_modules"))
+    try:
+        pathlib.Path.home()
+    except RuntimeError:  # Of a user without a home Keras would make a folder named ~ right here.
+        os.environ.setdefault("KERAS_HOME", str(directory / f"keras-{os.getuid()}"))
+
+
+def _line_of(error: Exception, debug: bool) -> object:
+    """What a person is told of an error; raises one that nobody foresaw where its trace is wanted."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError):
+        return f"{error}; check the path, its permissions and the free space"
+    if debug:
+        raise error
+    what = f"an error that nobody foresaw: {type(error).__name__}: {_brief(error)}"
+    return f"{what}; the same command with {_DEBUG} shows where, CONTRIBUTING.md how to report it"
 
 
 def _brief(error: Exception) -> str:

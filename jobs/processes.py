@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from tfpipeline.system import Stopped, UserError
+from tfpipeline.system import Stopped, StopRequest, UserError
 from tfpipeline.training import checkpoint
 
 SECONDS_BETWEEN_LOOKS = 0.1
@@ -44,7 +44,7 @@ def start_job(job: str, flags: list[str], stdout: int) -> subprocess.Popen:
 
 
 def run_job(job: str, flags: list[str]) -> dict:
-    """Runs a job to its end and returns its figures. A signal to stop is handed on to it.
+    """Runs a job to its end and returns its figures. A signal to stop is handed on to it, and ends the work after it.
 
     Args:
         job: its name.
@@ -52,18 +52,13 @@ def run_job(job: str, flags: list[str]) -> dict:
 
     Raises:
         UserError: it failed; it has said why.
-        Stopped: it was stopped, with everything saved.
+        Stopped: it was stopped, or a signal came while it ended.
     """
     child = start_job(job, flags, subprocess.PIPE)
     # From a terminal SIGINT comes to both processes; a second one does no harm.
-    signals = (signal.SIGTERM, signal.SIGINT)
-    previous = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in signals}
-    try:
+    with StopRequest(hear=child.send_signal) as stop:
         answer = child.communicate()[0]
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    if child.returncode == Stopped.exit_code:
+    if stop.requested or child.returncode == Stopped.exit_code:
         raise Stopped("stopped; everything is saved; run the same command again to go on")
     if child.returncode:
         raise UserError(

@@ -2,7 +2,9 @@
 
 import os
 import pathlib
+import signal
 import sys
+import tempfile
 
 import pytest
 
@@ -16,10 +18,23 @@ def real_data() -> pathlib.Path:
     return pathlib.Path(folder)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def temporary_files(tmp_path_factory):
+    """Keeps what libraries and killed processes leave in a directory that pytest removes."""
+    place = str(tmp_path_factory.mktemp("temporary"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", place)
+        patch.setattr(tempfile, "tempdir", place)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def process_as_it_was():
-    """A job that runs within a test turns op determinism on and sets the precision, as it may: it owns its process."""
+    """A job that runs within a test changes what it may, as it owns its process: determinism, precision, signals."""
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
+    for number, handler in signals.items():
+        signal.signal(number, handler)
     if "tensorflow" in sys.modules and "keras" in sys.modules:
         import keras
         from tensorflow.python.framework import config

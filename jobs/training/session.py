@@ -117,7 +117,7 @@ def _finish(task: Task, trainer: Trainer, snapshot: checkpoint.Snapshot | None, 
         if is_chief:
             run_directory.write_figures(trainer.directory, {"diverged_at_step": error.step, "problem": str(error)})
         raise
-    with StopRequest():  # All that is left takes no time worth losing it for.
+    with StopRequest() as stop:  # All that is left takes no time worth losing it for.
         trainer.finish()
         if is_chief:
             write_model(task.model, trainer.directory, describe(trainer.directory, task.model))
@@ -125,6 +125,7 @@ def _finish(task: Task, trainer: Trainer, snapshot: checkpoint.Snapshot | None, 
         if is_chief:
             run_directory.write_figures(trainer.directory, figures)
             write_card(trainer.directory, task.model, trainer.directory)
+        stop.raise_if_requested("the training is done, and its network and figures are written")
     return figures
 
 

@@ -76,7 +76,8 @@ def fastest(
     if len(images) <= _FEW_IMAGES or len(offered) == 1:
         return _check(base.by(offered[0]), images)
     path = _record_path(cache, key, offered)
-    with lock_file(path.with_suffix(".lock")):  # Two that measure at once would disturb each other.
+    # Two that measure at once would disturb each other.
+    with lock_file(path.with_suffix(".lock"), "measures the same runtimes"):
         chosen = _read_record(path, offered)
         if chosen is None:
             measured = {} if _is_short(base, offered, images) else rates(base, offered, images, console)

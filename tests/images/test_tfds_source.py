@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 
 from tests.support.images import source_of, store_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder, write_tar, write_zip
+from tests.support.processes import Child
 from tfpipeline.images import tfds_preparing
 from tfpipeline.images.npz_source import resized_order
 from tfpipeline.system.errors import FlagError, Stopped, UserError
@@ -231,6 +232,36 @@ def test_sigterm_while_preparing_leaves_nothing(archives, tmp_path, monkeypatch)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert source_of("cifar10", archives=archives, data_dir=tmp_path / "prepared").count == 15
+
+
+def paths_below(directory):
+    return sorted(path.relative_to(directory) for path in directory.rglob("*"))
+
+
+def prepare_and_be_killed(archives, data_dir):
+    """Prepares CIFAR-10 up to the seventh example."""
+    whole = tfds.builder_cls("cifar10")._generate_examples
+
+    def killed_half_way(self, *arguments):
+        for i, example in enumerate(whole(self, *arguments)):
+            if i == 7:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield example
+
+    tfds.builder_cls("cifar10")._generate_examples = killed_half_way
+    source_of("cifar10", archives=archives, data_dir=data_dir)
+
+
+@pytest.mark.slow
+def test_kills_while_preparing_leave_nothing_after_the_next_command(archives, tmp_path):
+    for _ in range(3):
+        child = Child(tmp_path / "said", prepare_and_be_killed, archives, tmp_path / "killed")
+        child.ended()
+        assert child.exit_code == -signal.SIGKILL, child.said()
+        assert len(list((tmp_path / "killed").iterdir())) == 1  # What it left; the one before it is gone.
+    for name in ("killed", "whole"):
+        assert source_of("cifar10", archives=archives, data_dir=tmp_path / name).count == 15
+    assert paths_below(tmp_path / "killed") == paths_below(tmp_path / "whole")
 
 
 def test_a_tar_damaged_in_the_middle_is_not_taken_for_a_shorter_one(archives, tmp_path):

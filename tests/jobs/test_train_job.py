@@ -1,11 +1,14 @@
 import csv
 import json
+import os
 import pathlib
+import signal
 
 import numpy as np
 import pytest
 
 from jobs import command, train
+from jobs.training import session
 from tests.support.jobs import argv_of, call, figures_of, run_job
 from tests.support.processes import Child, finished
 from tests.support.runs import files_of, newest_step
@@ -113,3 +116,20 @@ def test_a_refused_beginning_leaves_no_directory(cache, tmp_path):
     assert child.exit_code == 2
     assert "--network resnet: there is no such network" in child.said()
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_network_is_written_waits_until_it_is_there(cache, tmp_path, monkeypatch, capsys, number):
+    written = session.write_model
+
+    def is_interrupted(model, directory):
+        os.kill(os.getpid(), number)
+        written(model, directory)
+
+    monkeypatch.setattr(session, "write_model", is_interrupted)
+    with pytest.raises(SystemExit) as end:
+        call(argv_of(cache, tmp_path / "run", epochs=1, limit=16))
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert end.value.code == 75
+    assert f"stopped by {number.name}; the training is done, and its network and figures are written" in said
+    assert (tmp_path / "run" / "model.keras").is_file() and (tmp_path / "run" / "figures.json").is_file()

@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import io
+import os
 import tarfile
 import threading
 
@@ -38,3 +39,11 @@ def serving(modules):
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
+
+
+def fetch(cache, handle):
+    """Fetches a SavedModel into a cache: for a process of its own."""
+    from labeling.teachers import hub
+
+    os.environ["TFHUB_CACHE_DIR"] = str(cache)
+    hub.fetch(handle)

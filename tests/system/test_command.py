@@ -1,5 +1,6 @@
 """How every command reads its flags, and how it ends."""
 
+import builtins
 import dataclasses
 import importlib
 import json
@@ -8,6 +9,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -17,7 +19,7 @@ from tests.support.repository import ROOT
 from tfpipeline.system import flags
 from tfpipeline.system.errors import FlagError, Stopped, UserError
 from tfpipeline.system.flags import Flags, Range, flag, part, required
-from tfpipeline.system.signals import StopRequest
+from tfpipeline.system.signals import Interrupts, StopRequest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -223,3 +225,58 @@ def test_signals_are_heard_at_the_boundary_and_a_second_one_does_no_harm():
         with pytest.raises(Stopped, match="stopped by SIGTERM; step 7 is saved; run the same command again"):
             stop.raise_if_requested("step 7 is saved")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def interrupted(config):
+    """Is interrupted amid its work, as the flag --out says, with a temporary file left behind."""
+    tempfile.mkstemp()
+    number = signal.SIGTERM if "SIGTERM" in config.out else signal.SIGINT
+    if "C++" not in config.out:
+        os.kill(os.getpid(), number)
+    try:
+        os.kill(os.getpid(), number)
+    except KeyboardInterrupt:
+        raise ImportError("initialization failed") from None  # As pybind11 makes of it.
+
+
+@pytest.mark.parametrize("out", ["SIGTERM", "SIGINT", "SIGTERM amid C++", "SIGINT amid C++"])
+def test_an_interrupt_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys, out):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code, printed, err = ends(interrupted, capsys, "--out", out)
+    assert (code, printed, err.count("\n")) == (130, "", 1)
+    assert "interrupted before there was anything to save; run the same command again" in err
+    assert list(tmp_path.iterdir()) == []
+    os.kill(os.getpid(), signal.SIGTERM)  # Nothing that comes now changes the end.
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_command_has_begun_is_one_line(number):
+    code = "import os, sys; sys.argv[0] = '-m'; import jobs; os.kill(os.getpid(), int(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, str(int(number))], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted before there was anything to save; run the same command again\n"
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    """As of a shell's background job, where SIGINT is the shell's own."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert not interrupts.came
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_while_tensorflow_is_imported_waits_for_its_end(monkeypatch):
+    imported = builtins.__import__
+
+    def interrupts(name, *arguments, **more):
+        if name == "keras":
+            os.kill(os.getpid(), signal.SIGINT)
+        return imported(name, *arguments, **more)
+
+    monkeypatch.setattr(builtins, "__import__", interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        command.import_tensorflow()
+    assert "tensorflow" in sys.modules

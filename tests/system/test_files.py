@@ -4,10 +4,12 @@ import errno
 import fcntl
 import hashlib
 import os
+import pathlib
 import re
 import stat
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -21,6 +23,7 @@ from tfpipeline.system.files import (
     remove_leftovers,
     scratch_directory,
     sha256_of_file,
+    temporary_directory,
     write_file,
 )
 from tfpipeline.system.locks import NO_LOCKS
@@ -160,6 +163,33 @@ def test_a_killed_process_leaves_a_directory_that_the_next_one_removes(tmp_path)
     with new_directory(tmp_path / "store") as place:
         (place / "whole").write_text("whole")
     assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["store", "store/whole"]
+
+
+KILLED_WITH_FILES = """
+import os, signal, tempfile
+from tfpipeline.system import temporary_directory
+with temporary_directory():
+    tempfile.mkstemp(), tempfile.mkdtemp()
+    os.system("mktemp > /dev/null")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_temporary_files_go_at_the_end_and_those_of_killed_processes_with_the_next_one(tmp_path, monkeypatch):
+    for _ in range(2):
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", KILLED_WITH_FILES], cwd=ROOT, env=environment, check=False)
+        (left,) = tmp_path.iterdir()
+        assert len(list((left / "content").iterdir())) == 3
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("TMPDIR")
+    with temporary_directory() as before:
+        assert before == tmp_path and not left.exists()
+        file, path = tempfile.mkstemp()
+        os.close(file)
+        assert pathlib.Path(path).parent == pathlib.Path(os.environ["TMPDIR"])
+    assert list(tmp_path.iterdir()) == []
+    assert tempfile.gettempdir() == str(tmp_path) and "TMPDIR" not in os.environ
 
 
 @pytest.mark.parametrize("number", NO_LOCKS)

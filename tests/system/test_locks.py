@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import platform
+import threading
 
 import pytest
 
@@ -47,7 +49,27 @@ def test_a_file_removed_between_opening_and_lock_is_made_anew(tmp_path, monkeypa
 
 def test_nobody_else_locks_the_file_of_a_context(tmp_path):
     path = tmp_path / "made" / "lock"
-    with lock_file(path), open(path, "rb") as other, pytest.raises(BlockingIOError):
+    with lock_file(path, "works"), open(path, "rb") as other, pytest.raises(BlockingIOError):
         lock(other, wait=False)
     with open(path, "rb") as other:
         lock(other, wait=False)
+
+
+def test_who_waits_says_for_whom_and_for_what(tmp_path):
+    path = tmp_path / "lock"
+    waiting, entered = threading.Event(), threading.Event()
+
+    def second():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("builtins.print", lambda line, **_: (said.append(line), waiting.set()))
+            with lock_file(path, "fetches the teacher"):
+                entered.set()
+
+    said = []
+    thread = threading.Thread(target=second)
+    with lock_file(path, "fetches the teacher"):
+        thread.start()
+        assert waiting.wait(60) and not entered.is_set()
+    thread.join()
+    assert entered.is_set()
+    assert said == [f"waiting for process {os.getpid()} on {platform.node()}, which fetches the teacher"]

@@ -1,11 +1,13 @@
 """A teacher's file runs no code and touches no other file, unless it is trusted; a damaged one is named."""
 
+import hashlib
 import http.server
 import io
 import json
 import os
 import pathlib
 import shutil
+import socket
 import tarfile
 import threading
 import zipfile
@@ -19,6 +21,8 @@ import tf_keras
 
 from labeling.teachers import architectures, graphs, hub
 from labeling.teachers.teacher import BUNDLED, load_teacher
+from tests.support.local_hub import fetch
+from tests.support.processes import Child
 from tests.support.tiny_teachers import save_hub_module
 from tfpipeline.system.errors import UserError
 
@@ -391,6 +395,59 @@ def test_a_server_that_falls_silent_is_given_up(hostile, monkeypatch):
     with pytest.raises(UserError, match=r"could not be fetched .*timed out"):
         load_teacher(hostile(lambda request: silent.wait(10)))
     silent.set()
+
+
+def test_an_archive_in_a_bucket_is_fetched_under_the_same_rules(tmp_path, monkeypatch):
+    """A lock of tensorflow_hub, whose process was killed, is not waited for."""
+    handle, cache = "gs://bucket/tiny.tar.gz", tmp_path / "cache"
+    save_hub_module(tmp_path / "m", classes=5)
+    with tarfile.open(tmp_path / "tiny.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "m", arcname=".")
+    opened = tf.io.gfile.GFile
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(cache))
+    monkeypatch.setattr(tf.io.gfile, "GFile", lambda _, mode: opened(str(tmp_path / "tiny.tar.gz"), mode))
+    cache.mkdir()
+    lock = (cache / hashlib.sha1(handle.encode()).hexdigest()).with_suffix(".lock")
+    lock.write_text(f"{socket.gethostname()}.1.{'0' * 32}")
+    assert load_teacher(handle).log_probs(tf.ones((2, 16, 16, 3))).shape == (2, 5)
+    monkeypatch.setattr(hub, "MOST_BYTES", 100)
+    with pytest.raises(UserError, match=r"the server sends more than 100 bytes"):
+        load_teacher("gs://bucket/other.tar.gz")
+
+
+def sends_half_and_waits(content, released):
+    def answer(request):
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(content[: len(content) // 2])
+        request.wfile.flush()
+        released.wait(60)
+
+    return answer
+
+
+@pytest.mark.slow
+def test_a_killed_download_holds_nobody_up_and_leaves_nothing(tmp_path, hostile):
+    released = threading.Event()
+    save_hub_module(tmp_path / "m", classes=5)
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        archive.add(tmp_path / "m", arcname=".")
+    handle = hostile(sends_half_and_waits(content.getvalue(), released))
+    child = Child(tmp_path / "said", fetch, tmp_path / "cache", handle)
+    while not list(tmp_path.glob("cache/.*.scratch/content/*")):
+        assert not child.ended(0.01), child.said()
+    second = Child(tmp_path / "second", fetch, tmp_path / "cache", handle)
+    while not second.said():
+        assert not second.ended(0.01)
+    assert second.said().startswith(f"waiting for process {child.process.pid} on ")
+    assert second.said().endswith(f", which fetches {handle}\n")
+    second.kill(), child.kill()
+    released.set()
+    hostile(sends(content.getvalue()))
+    hub.fetch(handle)
+    digest = hashlib.sha1(handle.encode()).hexdigest()
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [digest, f"{digest}.waiting"]
 
 
 def test_the_bundled_teacher_is_allowed(tmp_path):

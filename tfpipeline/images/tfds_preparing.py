@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums, resource
 
 from tfpipeline.images.archives import Images
-from tfpipeline.system import Stopped, UserError, end_by_signal, scratch_directory
+from tfpipeline.system import Stopped, UserError, end_by_signal, publish_directory, scratch_directory, write_file
 
 # Their hosts took the files away: nobody needs to wait for an answer.
 _GONE = {"downsampled_imagenet": "its host took the archives away (tensorflow/datasets#4662)"}
@@ -44,34 +44,57 @@ def prepare(builder: tfds.core.DatasetBuilder, archives: pathlib.Path | None) ->
         reason = "it wants files from you" if manual else _GONE.get(builder.name) or _unreachable(urls)
         if reason:
             raise UserError(_ways_out(builder, f"is not prepared and cannot be downloaded: {reason}", urls))
-    if archives is None or not urls:
-        _run_builder(builder, None, archives)
-        return []
-    missing = [url for url in urls if not (archives / _file_name(builder, url)).is_file()]
+    missing = [] if archives is None else [url for url in urls if not (archives / _file_name(builder, url)).is_file()]
     if missing:
         problem = f"is not prepared, and {archives} has no {_file_name(builder, missing[0])}"
         raise UserError(_ways_out(builder, problem, urls))
-    # Beside the dataset, because the builder may extract as much as that.
-    with scratch_directory(pathlib.Path(builder.data_dir_root), builder.name) as downloads:
-        notes = [_put_into_cache(builder, url, archives, downloads) for url in urls]
-        _run_builder(builder, downloads, None)
+    root = pathlib.Path(builder.data_dir_root)
+    # Beside the dataset, as large as it is. TFDS's own directories have no mark: nobody knows whose a left one is.
+    with scratch_directory(root, builder.name) as place:
+        notes, downloads = [], place / "downloads"
+        downloads.mkdir()
+        if archives is not None:
+            notes = [_put_into_cache(builder, url, archives, downloads) for url in urls]
+        _run_builder(builder, place, downloads, None if urls else archives)
+        _publish(place, root, pathlib.Path(builder.data_dir))
     return [note for note in notes if note]
 
 
-def _run_builder(builder, download_dir, manual_dir):
+def _run_builder(builder, place, download_dir, manual_dir):
+    """Prepares the dataset below another directory than its own."""
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
     saved = f"stopped while {builder.info.full_name} was prepared; nothing of it is kept; run the same command again"
     try:
         with quiet_tfds(), end_by_signal(saved):
-            builder.download_and_prepare(download_dir=download_dir, download_config=config)
+            there = type(builder)(
+                data_dir=place,
+                config=builder.builder_config,
+                version=str(builder.version),
+                file_format=builder.info.file_format,
+            )
+            there.download_and_prepare(download_dir=download_dir, download_config=config)
     except Stopped:
         raise
     except Exception as error:
         # TFDS and each dataset's own code raise nearly anything over files that are damaged or missing.
         line = " ".join(str(error).split())[:300]
         raise UserError(f"{builder.info.full_name} could not be prepared ({type(error).__name__}: {line})") from error
+
+
+def _publish(place, root, directory):
+    """Moves a prepared dataset to its own directory, and beside it what TFDS says of all its configurations."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    for described in place.glob("*/.config/*"):
+        path = root / described.relative_to(place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, described.read_bytes())
+    try:
+        publish_directory(place / directory.relative_to(root), directory)
+    except OSError:
+        if not directory.exists():  # Or another process was first.
+            raise
 
 
 def _put_into_cache(builder, url, archives, downloads):

@@ -43,9 +43,9 @@ class TfdsSource(Source):
     """
 
     def __init__(self, flags: ImageFlags):
-        name = str(flags.images)
+        name, data_dir = str(flags.images), None if flags.data_dir is None else expand(flags.data_dir)
         with quiet_tfds():
-            self.builder = _builder(name, None if flags.data_dir is None else expand(flags.data_dir))
+            self.builder = _builder(name, data_dir)
             features = dict(self.builder.info.features.items())
             prepared = self.builder.is_prepared()
         image = features.get("image")
@@ -56,6 +56,8 @@ class TfdsSource(Source):
         notes = []
         if not prepared:
             notes = prepare(self.builder, None if flags.archives is None else expand(flags.archives))
+            with quiet_tfds():
+                self.builder = _builder(name, data_dir)  # It reads what is prepared now.
         self.version = str(self.builder.version)
         state = {"version": self.version, "files": state_of(pathlib.Path(self.builder.data_dir))}
         super().__init__(name, flags, state)

@@ -11,11 +11,14 @@ from .files import remove_leftovers as remove_leftovers
 from .files import remove_unless_locked as remove_unless_locked
 from .files import scratch_directory as scratch_directory
 from .files import sha256_of_file as sha256_of_file
+from .files import temporary_directory as temporary_directory
 from .files import write_file as write_file
 from .locks import lock as lock
 from .locks import lock_file as lock_file
 from .locks import open_locked as open_locked
+from .locks import this_process as this_process
 from .moved import redirect as redirect
+from .signals import Interrupts as Interrupts
 from .signals import StopRequest as StopRequest
 from .signals import end_by_signal as end_by_signal
 from .tables import print_figures as print_figures

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 
@@ -154,11 +155,34 @@ def scratch_directory(parent: pathlib.Path, name: str) -> Iterator[pathlib.Path]
             _remove_scratch(scratch)
 
 
+@contextlib.contextmanager
+def temporary_directory() -> Iterator[pathlib.Path]:
+    """A context in which this process and its children keep their temporary files in a directory of their own.
+
+    TensorFlow's autograph, TFDS and others leave files behind when they are killed, and some whenever they are used.
+    This directory goes at the end, and where the process was killed the next one removes it.
+
+    Yields:
+        The directory that held the temporary files before, for what is to outlive the process.
+    """
+    before = pathlib.Path(tempfile.gettempdir())
+    variable, known = os.environ.get("TMPDIR"), tempfile.tempdir
+    with scratch_directory(before, "tfpipeline") as own:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(own)
+        try:
+            yield before
+        finally:
+            tempfile.tempdir = known
+            os.environ.pop("TMPDIR")
+            if variable is not None:
+                os.environ["TMPDIR"] = variable
+
+
 def _new_scratch(parent, name):
     """A cleaner may take the directory before its mark is locked: then it is made anew."""
     while True:
         scratch = parent / f".{name}.{uuid.uuid4().hex[:8]}{SCRATCH}"
-        scratch.mkdir()
+        scratch.mkdir(mode=0o700)
         try:
             return scratch, open_locked(scratch / MARK)
         except FileNotFoundError:

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import pathlib
+import platform
 import sys
 from collections.abc import Iterator
 from typing import IO, BinaryIO
@@ -77,14 +78,29 @@ def _open_to_all(file):
 
 
 @contextlib.contextmanager
-def lock_file(path: pathlib.Path) -> Iterator[None]:
-    """A context that one process at a time is in, the others wait: the file, which stays, is locked.
+def lock_file(path: pathlib.Path, work: str) -> Iterator[None]:
+    """A context that one process at a time is in: the file, which stays, is locked. The others say for whom they wait.
 
     Args:
         path: the file; its directory is made where it is missing.
+        work: what a process does in this context, such as "fetches the teacher".
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as file:
+    with open(path, "a+b") as file:
         _open_to_all(file)
-        lock(file)
+        try:
+            lock(file, wait=False)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(200).decode(errors="replace").strip() or "another process"
+            print(f"waiting for {holder}, which {work}", file=sys.stderr, flush=True)
+            lock(file)
+        file.truncate(0)
+        file.write(f"{this_process()}\n".encode())
+        file.flush()
         yield
+
+
+def this_process() -> str:
+    """What a lock says of who holds it."""
+    return f"process {os.getpid()} on {platform.node()}"

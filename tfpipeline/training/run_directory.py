@@ -4,13 +4,11 @@ import contextlib
 import csv
 import hashlib
 import json
-import os
 import pathlib
-import platform
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 
-from tfpipeline.system import UserError, lock, remove_leftovers, write_csv, write_file
+from tfpipeline.system import UserError, lock, remove_leftovers, this_process, write_csv, write_file
 from tfpipeline.training import checkpoint
 from tfpipeline.training.clock import CLOCK
 from tfpipeline.training.distributed import Workers
@@ -42,7 +40,7 @@ def lock_run(directory: pathlib.Path) -> Iterator[None]:
                 "wait for it, stop it, or give another --run"
             ) from error
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.write(f"{this_process()}\n")
         file.flush()
         remove_leftovers(directory, "|".join(map(re.escape, (CONFIG, HISTORY, FIGURES, MODEL, GRADIENTS, CLOCK))))
         try:
