@@ -41,7 +41,8 @@ test: $(VENV)/dev.stamp
 
 # PyTorch's default wheel brings gigabytes, so the comparisons with it are a target of their own.
 test-peers: $(VENV)/dev.stamp
-	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -c "import torch, onnx, onnxruntime" 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 onnx onnxruntime
 	$(BIN)/python -m pytest -q -m peers
 
 # What needs the optional packages: OpenVINO, Apache Beam and others.

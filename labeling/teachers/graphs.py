@@ -16,6 +16,7 @@ from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model import loader_impl
 from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
+from labeling.teachers.network import first_line
 from tfpipeline.system import UserError
 
 # Operations with state that stay inside the graph, as whole names.
@@ -72,7 +73,7 @@ def check(spec: str, directory: pathlib.Path) -> None:
         content = loader_impl.parse_saved_model(str(directory))
     except Exception as error:  # Damage shows as any exception.
         raise UserError(
-            f"teacher {spec}: {directory} does not load as a SavedModel ({_first_line(error)}); copy it anew"
+            f"teacher {spec}: {directory} does not load as a SavedModel ({first_line(error)}); copy it anew"
         ) from error
     _check_fingerprint(spec, directory)
     for graph in content.meta_graphs:
@@ -95,7 +96,7 @@ def _check_fingerprint(spec, directory):
             for read in (fingerprinting.ReadSavedModelFingerprint, fingerprinting.CreateFingerprintDef)
         )
     except Exception as error:
-        raise UserError(f"teacher {spec}: {path} is damaged ({_first_line(error)}); copy it anew") from error
+        raise UserError(f"teacher {spec}: {path} is damaged ({first_line(error)}); copy it anew") from error
     if written.saved_model_checksum != found.saved_model_checksum:
         raise UserError(
             f"teacher {spec}: {directory / 'saved_model.pb'} or {path} is damaged: the checksum is "
@@ -157,7 +158,3 @@ def _calls(nodes):
     for node in nodes:
         for value in node.attr.values():
             yield from (function.name for function in (value.func, *value.list.func) if function.name)
-
-
-def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

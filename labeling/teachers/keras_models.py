@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from labeling.teachers import architectures, conventions
-from labeling.teachers.network import Network, as_type, check_images
+from labeling.teachers.network import Network, as_type, check_images, first_line
 from tfpipeline.system import UserError, sha256_of_file
 
 APPLICATION = "keras:"
@@ -81,7 +81,7 @@ def file(spec: str, trust: bool = False) -> Network:
         library = _keras_of(version)
     except Exception as error:  # What damage makes zip, HDF5 and JSON raise is anything.
         raise UserError(
-            f"teacher {spec} is no whole Keras model ({_first_line(error)}); weights alone are not enough: save the "
+            f"teacher {spec} is no whole Keras model ({first_line(error)}); weights alone are not enough: save the "
             "model with model.save"
         ) from error
     if not trust:
@@ -96,12 +96,8 @@ def file(spec: str, trust: bool = False) -> Network:
     except Exception as error:
         raise UserError(
             f"teacher {spec} was written by Keras {version} and does not load in {library.__version__} "
-            f"({_first_line(error)}); load it with its own version, or export it as a SavedModel"
+            f"({first_line(error)}); load it with its own version, or export it as a SavedModel"
         ) from error
-
-
-def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _read_architecture(path):

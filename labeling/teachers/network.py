@@ -25,8 +25,10 @@ class Network:
         owner: the object that keeps the weights alive.
         batch: how many images it takes at a time, no more and no fewer; None for any number.
         whole_numbers: whether its input is an integer type: then it takes 0..255 and no other range.
-        operation: what computes its answers last, of `last_operation`, once it is known which are read; "" before.
+        operation: what computes its answers last, of `last_operation`; "" before it is known which are read, but where
+            the loader tells it because TensorFlow's graph does not.
         ends_in: its last layer, where that gives features unless it was made to give logits; "" otherwise.
+        class_names: where it names its classes, or what lies beside it does; else None.
     """
 
     call: Callable[[tf.Tensor], Any]
@@ -40,6 +42,7 @@ class Network:
     whole_numbers: bool = False
     operation: str = ""
     ends_in: str = ""
+    class_names: tuple[str, ...] | None = None
 
 
 def check_images(spec: str, shape: tf.TensorShape, dtype: tf.DType) -> None:
@@ -95,3 +98,8 @@ def call_in_steps(call: Callable[[tf.Tensor], tf.Tensor], batch: int, outputs: i
         return tf.reshape(answers, (-1, outputs))[:count]
 
     return call_any
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says first, for a message of one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -21,7 +21,7 @@ from labeling.teachers.conventions import (
 )
 from labeling.teachers.flags import InputRange
 from labeling.teachers.last_operation import last_operation
-from labeling.teachers.network import Network, call_in_steps
+from labeling.teachers.network import Network, call_in_steps, first_line
 from tfpipeline.system import FlagError, UserError
 
 BUNDLED = pathlib.Path(__file__).parent / "bundled"
@@ -127,7 +127,7 @@ def load_teacher(
 
     Args:
         spec: "bundled"; a SavedModel directory, "hub:NAME", a TF-Hub URL, "kaggle:..."; "keras:NAME"; a .keras or .h5
-            file.
+            file; an .onnx file, perhaps after "onnx:".
         range: one of conventions.RANGES, when the person knows better than the conventions.
         size: height and width of its input, for a network that takes any.
         classes: number of classes; one less than the network answers means that output 0 is the background.
@@ -161,7 +161,7 @@ def load_teacher(
         )
     background = _has_background(spec, outputs, classes)
     conventions = Conventions(size, range, output_kind(answers, network.operation), outputs, background)
-    names = _class_names(spec, conventions.classes)
+    names = _class_names(spec, network, conventions.classes)
     dropped = ", output 0 (background) dropped" if background else ""
     independent = " (independent, they do not sum to 1)" if conventions.output == "sigmoids" else ""
     note = (
@@ -177,8 +177,10 @@ def _network(spec, trust):
         from labeling.teachers import saved_models
 
         return saved_models.load(str(BUNDLED), trust)
-    from labeling.teachers import keras_models, saved_models
+    from labeling.teachers import keras_models, onnx_files, saved_models
 
+    if spec.startswith(onnx_files.KIND) or spec.lower().endswith(onnx_files.SUFFIX):
+        return onnx_files.load(spec)
     if spec.startswith(keras_models.APPLICATION):
         return keras_models.application(spec)
     if spec.lower().endswith(keras_models.FILE_SUFFIXES):
@@ -204,7 +206,7 @@ def _choose_output(spec, network, range, size):
         at_a_time = f", {network.batch} in a batch" if network.batch else ""
         raise UserError(
             f"teacher {spec} does not take images of {size}x{size} pixels{at_a_time} "
-            f"({(str(error).strip() or type(error).__name__).splitlines()[0][:200]}); give another --teacher-size"
+            f"({first_line(error)}); give another --teacher-size"
         ) from error
     index, outputs = _find_row(spec, answers)
 
@@ -212,7 +214,7 @@ def _choose_output(spec, network, range, size):
         return tf.ensure_shape(tf.nest.flatten(network.call(images))[index], (network.batch, outputs))
 
     signature = tf.TensorSpec((network.batch, size, size, 3), tf.float32)
-    operation = last_operation(tf.function(call).get_concrete_function(signature))
+    operation = network.operation or last_operation(tf.function(call).get_concrete_function(signature))
     if network.batch:
         call = call_in_steps(call, network.batch, outputs)
     return dataclasses.replace(network, call=call, operation=operation)
@@ -271,8 +273,15 @@ def _has_background(spec, outputs, classes):
     raise FlagError(f"teacher {spec} answers {outputs:,} numbers, which cannot be --teacher-classes {classes:,}")
 
 
-def _class_names(spec, classes):
-    """The lines of classes.txt in a SavedModel directory, where there is one."""
+def _class_names(spec, network, classes):
+    """Those that the network brings, else the lines of classes.txt in a SavedModel directory, where there is one."""
+    if network.class_names is not None:
+        if len(network.class_names) != classes:
+            raise UserError(
+                f"teacher {spec} has {classes:,} classes, but it, or a file beside it, names "
+                f"{len(network.class_names):,}: correct that, or name them in a {CLASSES_FILE} beside it"
+            )
+        return network.class_names
     path = (BUNDLED if spec == "bundled" else pathlib.Path(spec)) / CLASSES_FILE
     if not path.is_file():
         return None

@@ -181,10 +181,12 @@ def _read(frozen):
 
     From a file: OpenVINO reads that ten times faster than the graph in memory, and reports nothing to its makers.
     """
+    from labeling.work import openvino_onnx  # needs OpenVINO
+
     with tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory) / "frozen.pb"
         path.write_bytes(frozen.graph.as_graph_def().SerializeToString())
-        return import_openvino().Core().read_model(path)
+        return openvino_onnx.core_for(frozen).read_model(path)
 
 
 def _in_bfloat16(frozen):

