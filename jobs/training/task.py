@@ -30,7 +30,7 @@ from tfpipeline.batches import (
     parse_sizes,
     replays,
 )
-from tfpipeline.images import open_images, overlap
+from tfpipeline.images import check_pixels, open_images, overlap
 from tfpipeline.system import Console, FlagError, UserError, flags
 from tfpipeline.training import (
     EpochFlags,
@@ -96,6 +96,7 @@ def build_task(
         monitor=config.epochs.monitor if config.epochs.best else None,
         experiment=whole_experiment(config, data, validation) | initial | {"replicas": replicas},
         machine=machine() | {"workers": workers.count},
+        check=functools.partial(check_pixels, data.images),
         class_names=data.class_names,
     )
 

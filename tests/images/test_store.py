@@ -53,7 +53,7 @@ def test_a_store_holds_what_the_source_gave(tmp_path, spec):
     assert len(store) == 9
     assert store.has_truth
     assert store.classes == [("a", "a"), ("b", "b"), ("c", "c")]
-    assert (store.images.dtype, store.images.flags.writeable, store.truth.dtype) == (np.uint8, False, np.int32)
+    assert (store.images.dtype, store.truth.dtype) == (np.uint8, np.int32)
     assert store.description["source"] == "archive:images.tar"
     assert store.description["shape"] == [5, 7, 3]
     assert store.fingerprint == hashlib.sha256((tmp_path / "deep" / "store" / "store.json").read_bytes()).hexdigest()
@@ -346,3 +346,76 @@ def test_a_store_of_another_format_is_refused(tmp_path, spec):
     (directory / "store.json").write_text(json.dumps(description))
     with pytest.raises(UserError, match="has format 2, this program reads 1"):
         open_store(directory)
+
+
+def write_over(path, position, content):
+    """Other bytes in a file, under the old size and time of writing."""
+    status = path.stat()
+    with open(path, "r+b") as file:
+        file.seek(position)
+        file.write(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+READS = {
+    "one": lambda images: images[2],
+    "some": lambda images: images[np.array([0, 2])],
+    "a slice": lambda images: images[1:4],
+    "all": np.asarray,
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_pixels_damaged_after_the_store_was_opened_are_never_read(tmp_path, spec, read):
+    store = build_store(source_of(spec), tmp_path / "store")
+    path, whole = store.directory / "images.npy", read(store.images)
+    write_over(path, path.stat().st_size - 1, b"\0")
+    with pytest.raises(UserError, match=r"images\.npy was changed while it was in use, and is damaged; .* run the s"):
+        read(store.images)
+    write_over(path, path.stat().st_size - 1, pixels_of(8 % 6)[-1, -1, -1:].tobytes())
+    np.testing.assert_array_equal(read(store.images), whole)
+
+
+def test_what_was_read_stays_as_it_was(tmp_path, spec):
+    store = build_store(source_of(spec), tmp_path / "store")
+    taken = [store.images[1], store.images[0:3], store.images[np.array([1])]]
+    copies = [pixels.copy() for pixels in taken]
+    path = store.directory / "images.npy"
+    write_over(path, 128, bytes(path.stat().st_size - 128))
+    for pixels, copy in zip(taken, copies, strict=True):
+        np.testing.assert_array_equal(pixels, copy)
+
+
+def test_a_store_that_is_removed_or_cut_while_it_is_open(tmp_path, spec):
+    store = build_store(source_of(spec), tmp_path / "store")
+    path, whole = store.directory / "images.npy", np.asarray(store.images)
+    path.rename(tmp_path / "elsewhere")
+    np.testing.assert_array_equal(store.images, whole)
+    os.truncate(tmp_path / "elsewhere", 200)
+    with pytest.raises(UserError, match=r"images\.npy was changed while it was in use"):
+        store.images[0]
+
+
+def test_several_that_find_the_cached_store_damaged_repair_it_once(tmp_path, spec):
+    cache = tmp_path / "cache"
+    whole = store_of(spec, cache=cache)
+    before = contents(whole.directory)
+    write_over(whole.directory / "images.npy", 300, b"\xff\x00\xff")
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        found = pool.starmap(fingerprint_of, [(spec, cache)] * 2)
+    assert found == [whole.fingerprint] * 2
+    assert contents(whole.directory) == before
+    assert [path.name for path in cache.iterdir()] == [whole.directory.name]
+
+
+def fingerprint_of(spec, cache):
+    return store_of(spec, cache=cache).fingerprint
+
+
+def test_a_damaged_store_with_a_stranger_in_it_is_named(tmp_path, spec):
+    store = store_of(spec, cache=tmp_path / "cache")
+    (store.directory / "truth.npy").unlink()
+    (store.directory / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds mine\.txt, which is no file of an image store; move it elsewhere"):
+        store_of(spec, cache=tmp_path / "cache")
+    assert (store.directory / "mine.txt").read_text() == "mine"

@@ -15,6 +15,7 @@ from .npz_source import resized_order as resized_order
 from .rows import Pixels as Pixels
 from .rows import Rows as Rows
 from .rows import spread_evenly as spread_evenly
+from .rows import check_pixels as check_pixels
 from .sources import split_to_measure_on as split_to_measure_on
 from .sources import splits_of as splits_of
 from .splits import held_out_split as held_out_split

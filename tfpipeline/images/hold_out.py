@@ -81,7 +81,7 @@ def select(store: ImageStore, indices: np.ndarray) -> ImageStore:
         is taken by these. `description` stays that of the whole store; `fingerprint` is another.
     """
     indices = np.asarray(indices, np.int64)
-    whole = store.images if isinstance(store.images, np.ndarray) else store.images.array
+    whole = store.images.array if isinstance(store.images, Rows) else store.images
     rows = indices if store.rows is None else store.rows[indices]
     identity = hashlib.sha256(store.fingerprint.encode() + indices.tobytes()).hexdigest()
     return dataclasses.replace(

@@ -4,6 +4,8 @@ import typing
 
 import numpy as np
 
+from tfpipeline.images.mapped import MappedImages
+
 
 class Rows:
     """The rows `indices` of an array, in their order. What is taken of them is in memory, the rest stays on disk.
@@ -13,7 +15,7 @@ class Rows:
         indices: int64 (N,), 0..M-1.
     """
 
-    def __init__(self, array: np.ndarray, indices: np.ndarray):
+    def __init__(self, array: np.ndarray | MappedImages, indices: np.ndarray):
         self.array, self.indices = array, indices
 
     @property
@@ -60,4 +62,12 @@ def spread_evenly(count: int, at_most: int) -> np.ndarray:
     return np.linspace(0, count - 1, min(count, at_most)).astype(np.int64)
 
 
-Pixels = np.ndarray | Rows  # of many images, uint8 (N, H, W, 3): in memory, memory-mapped, or some of those
+Pixels = np.ndarray | MappedImages | Rows  # of many images, uint8 (N, H, W, 3): in memory, on disk, or some of those
+
+
+def check_pixels(images: Pixels) -> None:
+    """Raises UserError where the file that images lie in was damaged since it was verified."""
+    if isinstance(images, Rows):
+        images = images.array
+    if isinstance(images, MappedImages):
+        images.check()

@@ -10,6 +10,7 @@ store.sha256 holds the hashes of both and of store.json. Stores that were writte
 """
 
 import array
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -18,7 +19,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import typing
 
 import numpy as np
@@ -26,6 +26,7 @@ import numpy as np
 from tfpipeline.images import sources
 from tfpipeline.images.file_names import escape_name
 from tfpipeline.images.flags import ImageFlags
+from tfpipeline.images.mapped import MappedImages, damage_of
 from tfpipeline.images.places import expand
 from tfpipeline.images.rows import Rows
 from tfpipeline.images.source import Source
@@ -34,14 +35,17 @@ from tfpipeline.system import (
     Console,
     StopRequest,
     UserError,
+    open_locked,
     publish_directory,
     scratch_directory,
     sha256_of_file,
 )
 
 FORMAT = 1
-_FILES = ("images.npy", "truth.npy", "names.txt", "classes.csv")
+_IMAGES = "images.npy"
+_FILES = (_IMAGES, "truth.npy", "names.txt", "classes.csv")
 _DESCRIPTION, _DIGESTS, _NOTES, _SEAL = "store.json", "digests.npy", "notes.txt", "store.sha256"
+_ALL_FILES = (_SEAL, _NOTES, _DIGESTS, _DESCRIPTION, *_FILES)
 _NAMED = 5  # of the images left out, on the console
 _PIECE = 4096  # images whose digests are computed at a time
 
@@ -52,7 +56,7 @@ class ImageStore:
 
     Attributes:
         directory: where it is.
-        images: uint8 (N, H, W, 3), memory-mapped, read-only; of a selection, `selection.Rows` of these.
+        images: uint8 (N, H, W, 3), where they lie on disk; of a selection, `rows.Rows` of these.
         truth: int32 (N,), the class of each image, -1 where it is not known.
         names: the name of each image.
         classes: (WordNet id or name, name to show) of each class; empty where unknown.
@@ -63,7 +67,7 @@ class ImageStore:
     """
 
     directory: pathlib.Path
-    images: np.ndarray | Rows
+    images: MappedImages | Rows
     truth: np.ndarray
     names: list[str]
     classes: list[tuple[str, str]]
@@ -135,22 +139,43 @@ def open_images(images: ImageFlags | str, console: Console = SILENT, **others: t
     readable = re.sub(r"[^\w.-]+", "-", f"{source.spec}-{source.split}", flags=re.ASCII)[:80]
     cache = default_cache() if flags.cache is None else expand(flags.cache)
     directory = cache / f"{readable}-{key[:16]}"
-    store = _open_cached(directory, console) if directory.exists() else None
-    if store is None:
-        store = build_store(source, directory, console)
+    store = _open_cached(source, directory, console) if directory.exists() else build_store(source, directory, console)
+    with contextlib.suppress(OSError):  # In a cache that others may only read.
+        os.utime(directory)  # By which `cache.list_stores` knows when it was opened last.
     for note in store.notes:
         console.say(note)
     return store
 
 
-def _open_cached(directory, console):
-    """The store that was built before, or None where it is damaged; then it is removed."""
-    try:
+def _open_cached(source, directory, console):
+    """The store that was built before, or one that is built anew where that is damaged."""
+    with contextlib.suppress(UserError):
         return open_store(directory)
-    except UserError as error:
-        console.say(f"{error}; it is a cached copy and is built anew")
-        shutil.rmtree(directory)
-        return None
+    lock = directory.with_name(f".{directory.name}.lock")
+    with open_locked(lock, for_all=True):  # Of several that find the damage, one repairs it, and the others take that.
+        try:
+            return open_store(directory)
+        except UserError as error:
+            console.say(f"{error}; it is a cached copy and is built anew")
+            remove_store(directory)
+            return build_store(source, directory, console)
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def remove_store(directory: pathlib.Path) -> None:
+    """Removes the files of a store, and nothing else.
+
+    Raises:
+        UserError: there is something else in its directory.
+    """
+    for name in _ALL_FILES:
+        (directory / name).unlink(missing_ok=True)
+    strangers = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+    if strangers:
+        raise UserError(f"{directory} holds {strangers[0]}, which is no file of an image store; move it elsewhere")
+    with contextlib.suppress(FileNotFoundError):
+        directory.rmdir()
 
 
 def build_store(source: Source, directory: pathlib.Path, console: Console = SILENT) -> ImageStore:
@@ -192,7 +217,7 @@ def _write(source, partial, console):
     said_before = len(source.notes)
     with (
         StopRequest() as stop,
-        open(partial / "images.npy", "wb") as images,
+        open(partial / _IMAGES, "wb") as images,
         open(partial / "names.txt", "w", encoding="utf-8", newline="\n") as names,
         console.bar("reading", source.count, "image") as advance,
     ):
@@ -281,7 +306,7 @@ def open_store(directory: pathlib.Path) -> ImageStore:
         raise UserError(f"no image store in {directory}: {_DESCRIPTION} is missing") from None
     description = _verify(directory, content)
     try:
-        images = np.load(directory / "images.npy", mmap_mode="r")
+        images = MappedImages(directory / _IMAGES, description["files"][_IMAGES])
         truth = np.load(directory / "truth.npy")
         names = (directory / "names.txt").read_text(encoding="utf-8").splitlines()
         with open(directory / "classes.csv", newline="", encoding="utf-8") as file:
@@ -290,15 +315,15 @@ def open_store(directory: pathlib.Path) -> ImageStore:
     except (ValueError, KeyError, EOFError, csv.Error) as error:  # Right by the hashes, and yet no such files.
         raise UserError(f"{directory} is no image store ({error}); remove it and build it anew") from error
     count = description["count"]
-    if not (images.dtype == np.uint8 and list(images.shape) == [count, *description["shape"]]):
-        raise UserError(_damage_of(directory / "images.npy"))
+    if list(images.shape) != [count, *description["shape"]]:
+        raise UserError(damage_of(directory / _IMAGES))
     if not (truth.dtype == np.int32 and truth.shape == (count,) and len(names) == count):
-        raise UserError(_damage_of(directory / "truth.npy"))
+        raise UserError(damage_of(directory / "truth.npy"))
     fingerprint = hashlib.sha256(content).hexdigest()
     return ImageStore(directory, images, truth, names, classes, description, fingerprint, tuple(notes))
 
 
-def map_images(directory: pathlib.Path, sha256: str) -> np.memmap:
+def map_images(directory: pathlib.Path, sha256: str) -> MappedImages:
     """The images alone of a store that was verified before, without reading them: for one worker among many.
 
     Args:
@@ -306,7 +331,7 @@ def map_images(directory: pathlib.Path, sha256: str) -> np.memmap:
         sha256: of the images.npy that was verified, in hexadecimal.
 
     Returns:
-        uint8 (N, H, W, 3), memory-mapped, read-only.
+        uint8 (N, H, W, 3), where they lie on disk.
 
     Raises:
         UserError: there is no such store, or it holds other images.
@@ -314,8 +339,8 @@ def map_images(directory: pathlib.Path, sha256: str) -> np.memmap:
     directory = pathlib.Path(directory)
     try:
         description = json.loads((directory / _DESCRIPTION).read_bytes())
-        if description["files"]["images.npy"] == sha256:
-            return np.load(directory / "images.npy", mmap_mode="r")
+        if description["files"][_IMAGES] == sha256:
+            return MappedImages(directory / _IMAGES, sha256, verified=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"the image store {directory} cannot be opened here ({error})") from error
     raise UserError(f"the image store {directory} holds other images here than where the command was started")
@@ -330,13 +355,14 @@ def _verify(directory, content):
                 f"{directory} has format {description['format']}, this program reads {FORMAT}; build it anew"
             )
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(_damage_of(directory / _DESCRIPTION)) from None
+        raise UserError(damage_of(directory / _DESCRIPTION)) from None
     for name, digest in _sealed_hashes(directory):
         _check_file(directory / name, digest)
     if not _is_complete(description):
-        raise UserError(_damage_of(directory / _DESCRIPTION))
+        raise UserError(damage_of(directory / _DESCRIPTION))
     for name in _FILES:
-        _check_file(directory / name, description["files"][name])
+        if name != _IMAGES:  # Which is verified as it is opened.
+            _check_file(directory / name, description["files"][name])
     return description
 
 
@@ -348,7 +374,7 @@ def _sealed_hashes(directory):
     lines = path.read_bytes().decode("utf-8", "replace").splitlines()
     hashes = [line.partition("  ")[::2] for line in lines]
     if [name for _, name in hashes] != [_DESCRIPTION, _DIGESTS, _NOTES]:
-        raise UserError(_damage_of(path))
+        raise UserError(damage_of(path))
     return [(name, digest) for digest, name in hashes]
 
 
@@ -364,8 +390,4 @@ def _is_complete(description):
 
 def _check_file(path, digest):
     if not path.is_file() or sha256_of_file(path) != digest:
-        raise UserError(_damage_of(path))
-
-
-def _damage_of(path):
-    return f"{path} is damaged or missing; remove the image store {path.parent} and build it anew"
+        raise UserError(damage_of(path))

@@ -15,6 +15,7 @@ from .files import temporary_directory as temporary_directory
 from .files import write_file as write_file
 from .locks import lock as lock
 from .locks import lock_file as lock_file
+from .locks import lock_shared as lock_shared
 from .locks import open_locked as open_locked
 from .locks import this_process as this_process
 from .moved import redirect as redirect

@@ -39,6 +39,16 @@ def lock(file: int | IO, wait: bool = True) -> bool:
     return True
 
 
+def lock_shared(file: IO) -> None:
+    """Locks an open file until it is closed, as any number of processes may at a time; where there are no locks, not.
+
+    Args:
+        file: the file, for reading; waits while a process has it locked for itself.
+    """
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_SH)
+
+
 def _say_once(line):
     if line not in _said:
         _said.add(line)

@@ -51,6 +51,7 @@ class Task:
         monitor: the figure that tells the best epoch, whose checkpoint is kept; None keeps only the newest.
         experiment: all that decides the result, for JSON; going on with another one is refused.
         machine: all that decides the rounding, for JSON; going on with another one is said aloud.
+        check: raises UserError where what the batches are read from is damaged; asked when a batch fails.
         class_names: of the classes that the logits are of, in their order; () where nobody says.
     """
 
@@ -66,6 +67,7 @@ class Task:
     monitor: str | None = None
     experiment: dict = dataclasses.field(default_factory=dict)
     machine: dict = dataclasses.field(default_factory=dict)
+    check: Callable[[], None] | None = None
     class_names: tuple[str, ...] = ()
 
 
@@ -227,7 +229,12 @@ class Trainer:
     def _advance(self, steps):
         """Takes so many steps; their figures are summed in their order, however they are split into calls."""
         self._callbacks.on_train_batch_begin(self.step % self.task.steps_per_epoch)
-        figures = self._take_steps(self._batches, tf.constant(steps)).numpy().tolist()
+        try:
+            figures = self._take_steps(self._batches, tf.constant(steps)).numpy().tolist()
+        except tf.errors.OpError:  # As which TensorFlow passes on whatever the making of a batch raised.
+            if self.task.check is not None:
+                self.task.check()
+            raise
         for number, (loss, *measured) in enumerate(figures):
             if not math.isfinite(loss):
                 self._refuse(self.step + number, loss)
