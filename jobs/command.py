@@ -5,8 +5,6 @@ import dataclasses
 import difflib
 import inspect
 import io
-import json
-import math
 import os
 import pathlib
 import re
@@ -18,7 +16,16 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from jobs import config_file
-from tfpipeline.system import FlagError, Interrupts, Stopped, StopRequest, UserError, flags, temporary_directory
+from tfpipeline.system import (
+    FlagError,
+    Interrupts,
+    Stopped,
+    StopRequest,
+    UserError,
+    flags,
+    temporary_directory,
+    to_json,
+)
 
 _STYLE = (
     tyro.conf.OmitArgPrefixes,  # The parts of a config are groups in --help, not a part of the flags' names.
@@ -180,7 +187,7 @@ def main(
         if interrupts.came or isinstance(error, KeyboardInterrupt):
             _exit_with(module, "interrupted before there was anything to save; run the same command again", 130)
         _exit_with(module, _line_of(error, debug), getattr(error, "exit_code", 1))
-    _print_last(json.dumps(_without_nan(figures), default=str, allow_nan=False))
+    _print_last(to_json(figures))
     sys.exit(0)
 
 
@@ -244,12 +251,3 @@ def _print_last(line: str) -> None:
         # At its end Python would flush once more, and fail aloud.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
-def _without_nan(value: typing.Any) -> typing.Any:
-    """The value with None for what JSON has no word for: NaN and infinities."""
-    if isinstance(value, dict):
-        return {key: _without_nan(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,7 +11,7 @@ import numpy as np
 
 from labeling.labels.store import SPEC_FILE, LabelStore
 from tfpipeline.batches import Answers
-from tfpipeline.system import SILENT, Console, StopRequest, UserError
+from tfpipeline.system import SILENT, Console, StopRequest, UserError, escape_formula
 
 Columns = dict[str, Any]
 
@@ -183,7 +183,8 @@ def _convert(columns, integers):
 def csv_writer(directory: pathlib.Path, k: int, named: bool) -> Iterator[Callable[[Columns], None]]:
     """labels.csv: index, name, view, class_1 .. class_k, log_prob_1 .. log_prob_k, log_tail.
 
-    Numbers have the digits that tell one float16 from the next.
+    Numbers have the digits that tell one float16 from the next; a name that a spreadsheet would take for a formula
+    has a "'" before it.
 
     Args and Yields: as `tfrecord_writer`.
     """
@@ -197,7 +198,7 @@ def csv_writer(directory: pathlib.Path, k: int, named: bool) -> Iterator[Callabl
         def write(columns):
             numbers = (columns["top_k"], columns["log_probs"].astype(str), columns["log_tail"].astype(str))
             for *first, top_k, log_probs, log_tail in zip(*(columns[n] for n in single), *numbers, strict=True):
-                table.writerow([*first, *top_k, *log_probs, log_tail])
+                table.writerow([*map(escape_formula, first), *top_k, *log_probs, log_tail])
 
         yield write
 

@@ -221,3 +221,10 @@ def test_a_random_truth_is_joined_as_it_was_meant_or_refused_in_one_line(tmp_pat
     with pytest.raises(UserError) as refusal:
         join_csv(names, path)
     assert str(path) in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_names_that_a_table_wrote_as_text_for_spreadsheets_are_found(tmp_path):
+    names = ["=1.png", "+a/2.png", "'=3.png"]
+    rows = "".join(f"'{name},n,0\n" for name in names)
+    assert join_csv(names, write(tmp_path, f"file,wnid,class_index\n{rows}"))[0] == [0, 0, 0]
+    assert join_csv(["'=3.png"], write(tmp_path, "file,wnid,class_index\n'=3.png,n,0\n"))[0] == [0]

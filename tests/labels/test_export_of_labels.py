@@ -233,3 +233,20 @@ def test_the_command_stopped_by_a_signal_leaves_nothing(tmp_path, store):
     assert ended.returncode == 75
     assert "nothing is left of the unfinished export; run the same command again" in ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["labels"]
+
+
+def test_names_that_a_spreadsheet_would_compute_are_text_in_the_csv_and_as_they_are_elsewhere(tmp_path):
+    names = ["=cmd()", "-0.5", "a=b"]
+    store = create_labels(tmp_path / "labels", LabelSpec("d", "1", "2", 3, 3, (), 50, (), K))
+    store.write_shard(Span(0, 3), random_labels(3, views=1))
+    written = {}
+    for form in ("csv", "tfrecord"):
+        (tmp_path / form).mkdir()
+        label_export.export(store, form, tmp_path / form, names)
+        written[form] = tmp_path / form
+    with open(written["csv"] / "labels.csv", newline="", encoding="utf-8") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["'=cmd()", "-0.5", "a=b"]
+    import tensorflow_datasets as tfds
+
+    rows = tfds.builder_from_directory(written["tfrecord"]).as_dataset(split="train").as_numpy_iterator()
+    assert [row["name"].decode() for row in rows] == names

@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterator
 
 from tfpipeline.images.file_names import compose_name, escape_name
-from tfpipeline.system import UserError
+from tfpipeline.system import UserError, unescape_formula
 
 Classes = tuple[tuple[str, str], ...]  # (WordNet id or name, name to show) of each class
 
@@ -45,8 +45,8 @@ def join_csv(names: list[str], path: pathlib.Path) -> tuple[list[int], Classes]:
     without_image = []
     for file, (_, class_index) in table.items():
         form = compose_name(file)
-        slashed = form.replace(_BACKSLASH, "/")
-        alike = by_name.get(form) or by_base.get(form) or by_name.get(slashed) or by_base.get(slashed) or []
+        spellings = (form, form.replace(_BACKSLASH, "/"), unescape_formula(form))
+        alike = next((found for name in spellings for found in (by_name.get(name), by_base.get(name)) if found), [])
         matches = [file] if file in exact else alike
         if len(matches) > 1:
             raise UserError(

@@ -22,6 +22,9 @@ from .moved import redirect as redirect
 from .signals import Interrupts as Interrupts
 from .signals import StopRequest as StopRequest
 from .signals import end_by_signal as end_by_signal
+from .tables import escape_formula as escape_formula
 from .tables import print_figures as print_figures
 from .tables import print_table as print_table
+from .tables import to_json as to_json
+from .tables import unescape_formula as unescape_formula
 from .tables import write_csv as write_csv

@@ -6,6 +6,7 @@ fields of a config differ.
 """
 
 import dataclasses
+import math
 import typing
 from collections.abc import Iterator
 
@@ -81,8 +82,8 @@ class Flags:
     """The base of every part and every config: its values are such as can be, or it is not made.
 
     Raises:
-        FlagError: a number is out of its range, a text is empty that names something, or a flag that must be given is
-            not; says which flag.
+        FlagError: a number is out of its range or infinite, a text is empty that names something, or a flag that must
+            be given is not; says which flag.
     """
 
     def __post_init__(self) -> None:
@@ -93,6 +94,8 @@ class Flags:
             if value == () and field.default is dataclasses.MISSING:
                 raise FlagError(f"{flag_name(field.name)} is missing; give it once or several times")
             for number in value if isinstance(value, tuple) else [value]:
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise FlagError(f"{flag_name(field.name)} is {number}; it must be a finite number")
                 if allowed is not None and number is not None and number not in allowed:
                     raise FlagError(f"{flag_name(field.name)} is {number}; it must be {allowed}")
 

@@ -1,17 +1,49 @@
-"""Tables: figures and rows for the terminal, rows as csv."""
+"""Figures and tables: for the terminal, as JSON, as csv."""
 
 import csv
 import io
+import json
+import math
 import pathlib
+import re
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 
 from tfpipeline.system.files import write_file
 
 
+def _row(cells):
+    """A row without its end; the writer quotes those characters alone that may end its rows."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n")
+
+
+# What a spreadsheet may take for a formula (OWASP, "CSV injection"); quotes before it, so that every text comes back.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+
+
+def escape_formula(cell: typing.Any) -> typing.Any:
+    """The cell of a table for a spreadsheet: a text that it would compute as a formula gets a "'" before it.
+
+    Numbers stay as they are, as texts as well: computing -0.5 gives -0.5.
+    """
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) and not _is_number(cell) else cell
+
+
+def unescape_formula(text: str) -> str:
+    """The text of which `escape_formula` made this one."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text[1:]) and not _is_number(text[1:]) else text
+
+
+def _is_number(text):
+    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|-inf|[+-]?nan", text) is not None
+
+
 def write_csv(
     path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence[object]], line_end: str = "\n"
 ) -> None:
-    """Writes a csv file, whole or not at all.
+    """Writes a csv file, whole or not at all, with no formula in it.
 
     Args:
         path: the file.
@@ -20,10 +52,27 @@ def write_csv(
         line_end: what ends a row.
     """
     text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator=line_end)
-    table.writerow(header)
-    table.writerows(rows)
+    for row in (header, *rows):
+        text.write(_row(map(escape_formula, row)) + line_end)
     write_file(path, text.getvalue().encode())
+
+
+def to_json(value: typing.Any, indent: int | None = None) -> str:
+    """The value as JSON, with null for NaN and infinities, for which JSON has no word.
+
+    Args:
+        value: of dicts, lists, tuples, texts and numbers; what JSON does not know, such as a path, becomes a text.
+        indent: spaces a level, on lines of their own; None for one line.
+    """
+    return json.dumps(_without_nan(value), indent=indent, default=str, allow_nan=False)
+
+
+def _without_nan(value):
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_figures(figures: Mapping[str, object]) -> None:

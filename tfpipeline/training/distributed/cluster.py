@@ -60,8 +60,17 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def _whole_number(index):
+    """Some schedulers write it as a text; of 0.5 and true, int() would make a number that nobody wrote."""
+    if type(index) is float and index.is_integer():
+        return int(index)
+    if type(index) is int or (type(index) is str and index.isdecimal()):
+        return int(index)
+    raise ValueError(f"the index of the task is {json.dumps(index)}, which is no number of a worker")
+
+
 def _parse(config):
-    jobs, kind, index = config["cluster"], config["task"]["type"], int(config["task"]["index"])
+    jobs, kind, index = config["cluster"], config["task"]["type"], _whole_number(config["task"]["index"])
     if others := jobs.keys() - {"chief", "worker"}:
         raise ValueError(f"{', '.join(sorted(others))} has no part in this training, only chief and worker")
     chiefs, workers = jobs.get("chief", []), jobs.get("worker", [])
