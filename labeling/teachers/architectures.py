@@ -46,6 +46,8 @@ _FUNCTION = re.compile(
     r"|square|squeeze|stack|stop_gradient|strided_slice|subtract|tanh|tensordot|tile|transpose|truediv|unique|unstack"
     r"|where|zeros|zeros_like|keras\.activations\.\w+|keras\.backend\.(cast|clip|concatenate|sum|mean|reshape|softmax))"
 )
+# Modules that Keras may import for a class or function.
+_MODULE = re.compile(r"(tf_)?keras(\.\w+)*|builtins")
 # Modules of activations.
 _ACTIVATIONS = re.compile(r"(tf_)?keras\.src\.(activations|layers\.activation)|tensorflow\.python\.ops\.(nn|math)_ops$")
 _TRUST = "where you trust who made it, --trust-teacher runs it all the same; or export the model as a SavedModel"
@@ -85,17 +87,22 @@ def check(spec: str, architecture: Any, library: types.ModuleType) -> None:
         elif not _is_known(entry, library):
             raise UserError(
                 f"teacher {spec}: its layer {name} is of the class {entry.get('registered_name') or kind}, which "
-                f"{library.__name__} does not have; register the class with "
-                f"@{library.__name__}.saving.register_keras_serializable(PACKAGE) and import it before the teacher is "
-                "loaded, or export the model as a SavedModel (model.export), which needs no class"
+                f"{library.__name__} does not have; {_register(library)}"
             )
+        if not _may_import(entry, library):
+            raise UserError(f"teacher {spec}: {name} names the module {entry['module']!r:.60}; {_register(library)}")
     for key, value in _strings(architecture):
         if key.endswith("activation") and not _is_activation(value, library):
             raise UserError(
-                f"teacher {spec}: {key} {value!r:.60} is no activation of {library.__name__}; register the function "
-                f"with @{library.__name__}.saving.register_keras_serializable(PACKAGE) and import it before the "
-                "teacher is loaded, or export the model as a SavedModel (model.export)"
+                f"teacher {spec}: {key} {value!r:.60} is no activation of {library.__name__}; {_register(library)}"
             )
+
+
+def _register(library):
+    return (
+        f"register the class or function with @{library.__name__}.saving.register_keras_serializable(PACKAGE) and "
+        "import it before the teacher is loaded, or export the model as a SavedModel (model.export)"
+    )
 
 
 def _entries(tree) -> Iterator[dict]:
@@ -147,16 +154,26 @@ def _is_known(entry, library):
     kind, module = entry["class_name"], entry.get("module")
     if kind in _VALUES or _is_registered(entry, library):
         return True
-    if module is not None and not re.fullmatch(r"(tf_)?keras(\.\w+)*|builtins", str(module)):
+    if not _may_import(entry, library):
         return False
     if isinstance(module, str) and module.startswith("keras.src.ops."):
         return (module in _OPERATION_MODULES and kind not in _NOT_OPERATIONS) or kind in _OPERATIONS
     return kind in _OTHERS or kind in _published_names(library)
 
 
+def _may_import(entry, library):
+    """Whether Keras imports no strange module for an object; it would before it looks for the name in it."""
+    module = entry.get("module")
+    return module is None or _MODULE.fullmatch(str(module)) is not None or _is_registered(entry, library)
+
+
 def _is_registered(entry, library):
-    config = entry.get("config")
-    names = (entry.get("registered_name"), entry["class_name"], config if isinstance(config, str) else None)
+    """Whether Keras takes what is registered in this process, by the names that it looks for."""
+    kind, config, name = entry["class_name"], entry.get("config"), entry.get("registered_name")
+    if kind == "function":
+        names = (config, name)
+    else:
+        names = (kind,) if entry.get("module") is None else (name,)  # Keras up to 2.12 wrote no modules.
     return any(isinstance(name, str) and library.saving.get_registered_object(name) is not None for name in names)
 
 

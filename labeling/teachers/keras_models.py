@@ -2,17 +2,14 @@
 
 import hashlib
 import itertools
-import json
 import pathlib
 import re
-import zipfile
 
-import h5py
 import keras
 import numpy as np
 import tensorflow as tf
 
-from labeling.teachers import architectures, conventions
+from labeling.teachers import architectures, conventions, keras_files
 from labeling.teachers.network import Network, as_type, check_images, first_line
 from tfpipeline.system import UserError, sha256_of_file
 
@@ -68,7 +65,7 @@ def file(spec: str, trust: bool = False) -> Network:
 
     Args:
         spec: the path of the file.
-        trust: whether its architecture may name what labeling/teachers/architectures.py does not allow.
+        trust: whether it may hold what labeling/teachers/keras_files.py and architectures.py do not allow.
 
     Raises:
         UserError: there is no such file, it holds no whole model, or its architecture names what is not allowed.
@@ -77,15 +74,23 @@ def file(spec: str, trust: bool = False) -> Network:
     if not path.is_file():
         raise UserError(f"teacher {spec} does not exist; give the path of a .keras or .h5 file")
     try:
-        version, architecture = _read_architecture(path)
+        if not trust:
+            keras_files.check(path)
+        version, architecture = keras_files.read_architecture(path)
         library = _keras_of(version)
+        if not trust:
+            architectures.check(spec, architecture, library)
+    except UserError:
+        raise
+    except keras_files.Refused as error:
+        raise UserError(
+            f"teacher {spec}: {error}; where you trust who made it, --trust-teacher loads it all the same"
+        ) from error
     except Exception as error:  # What damage makes zip, HDF5 and JSON raise is anything.
         raise UserError(
             f"teacher {spec} is no whole Keras model ({first_line(error)}); weights alone are not enough: save the "
             "model with model.save"
         ) from error
-    if not trust:
-        architectures.check(spec, architecture, library)
     try:
         model = library.models.load_model(str(path), compile=False, safe_mode=not trust)
         evidence = _range_by_structure(model) or _range_by_first_operations(model, library)
@@ -98,30 +103,6 @@ def file(spec: str, trust: bool = False) -> Network:
             f"teacher {spec} was written by Keras {version} and does not load in {library.__version__} "
             f"({first_line(error)}); load it with its own version, or export it as a SavedModel"
         ) from error
-
-
-def _read_architecture(path):
-    """(version of the Keras that wrote the file, its model's architecture).
-
-    Raises:
-        Exception: any, when the file is damaged.
-    """
-    if path.suffix.lower() == ".keras":
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            if damaged:
-                raise ValueError(f"{damaged} in it is damaged")
-            version = json.loads(archive.read("metadata.json"))["keras_version"]
-            architecture = json.loads(archive.read("config.json"))
-            # Only the model is made, not what it was compiled with.
-            return version, {**architecture, "compile_config": None}
-    with h5py.File(path, "r") as content:
-        return _text(content.attrs["keras_version"]), json.loads(_text(content.attrs["model_config"]))
-
-
-def _text(value):
-    """An attribute as text: Keras up to 2.3 wrote bytes."""
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _keras_of(version):

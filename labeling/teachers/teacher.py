@@ -285,7 +285,10 @@ def _class_names(spec, network, classes):
     path = (BUNDLED if spec == "bundled" else pathlib.Path(spec)) / CLASSES_FILE
     if not path.is_file():
         return None
-    names = tuple(path.read_text(encoding="utf-8").splitlines())
+    try:
+        names = tuple(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no text in UTF-8 ({error}); correct or remove the file") from error
     if len(names) != classes:
         raise UserError(f"{path} names {len(names):,} classes; the teacher has {classes:,}: correct or remove the file")
     return names

@@ -46,13 +46,20 @@ def tampered(path, change):
         with h5py.File(path, "r+") as file:
             file.attrs["model_config"] = json.dumps(change(json.loads(file.attrs["model_config"])))
         return str(path)
-    with zipfile.ZipFile(path) as archive:
-        content = {name: archive.read(name) for name in archive.namelist()}
-    content["config.json"] = json.dumps(change(json.loads(content["config.json"])))
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, member in content.items():
-            archive.writestr(name, member)
+    content = zip_members(path)
+    write_members(path, content | {"config.json": json.dumps(change(json.loads(content["config.json"])))})
     return str(path)
+
+
+def zip_members(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write_members(path, members, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
 
 
 def with_layer(added):
@@ -97,6 +104,22 @@ def test_a_layer_that_calls_any_function_of_tensorflow_is_refused_before_it_is_c
         ({"class_name": "__lambda__", "config": {"value": "x"}}, "has a lambda layer, whose code would be run"),
         ({"class_name": "function", "module": "os", "config": "system"}, "names the function 'system'"),
         ({"class_name": "function", "module": "builtins", "config": "eval"}, "names the function 'eval'"),
+        ({"class_name": "function", "module": "this", "config": "relu"}, "function names the module 'this'; register"),
+        (layer("TFOpLambda", "this", function="math.abs"), "stranger names the module 'this'"),
+        (layer("TensorFlowOpLayer", "this", node_def={"op": "Abs"}), "stranger names the module 'this'"),
+        (layer("__tensor__", "this"), "stranger names the module 'this'"),
+        (layer("tests_of_trust>Doubled", "this"), "is of the class tests_of_trust>Doubled, which"),
+        (layer("TextVectorization", "keras.layers", vocabulary="/etc/passwd"), "has a TextVectorization layer, which"),
+        (layer("Sequential", "keras", layers=[layer("Lambda", "keras.layers")]), "has a Lambda layer, whose code"),
+        (layer("TimeDistributed", "keras.layers", layer=layer("TFSMLayer")), "has a TFSMLayer layer, which may run"),
+        (layer("Dense", "keras.layers", kernel_initializer=layer("load_img", "keras.utils")), "of the class load_img"),
+        (layer("Dense", "keras.layers", kernel_initializer=layer("Zeros", "mine")), "of the class Zeros, which keras"),
+        (
+            layer(
+                "Activation", "keras.layers", activation={"class_name": "function", "module": "os", "config": "remove"}
+            ),
+            "names the function 'remove'",
+        ),
         (layer("Dense", "keras.layers", activation="system"), "activation 'system' is no activation of keras"),
         (
             {"class_name": "Mine", "module": "mine", "registered_name": "Custom>Mine", "config": {"name": "own"}},
@@ -107,6 +130,100 @@ def test_a_layer_that_calls_any_function_of_tensorflow_is_refused_before_it_is_c
 def test_what_an_architecture_may_not_name(added, message):
     with pytest.raises(UserError, match=message):
         architectures.check("t", {"class_name": "Functional", "config": {"layers": [added]}}, keras)
+
+
+def links_to_another_file(file, other):
+    file["linked"] = h5py.ExternalLink(str(other), "/secret")
+
+
+def lies_in_another_file(file, other):
+    file.create_dataset("raw", (4,), "u1", external=[(str(other), 0, 4)])
+
+
+def gathers_another_file(file, other):
+    layout = h5py.VirtualLayout((4,), "u1")
+    layout[:] = h5py.VirtualSource(str(other), "secret", (4,))
+    file.create_virtual_dataset("gathered", layout)
+
+
+def links_within(file, _):
+    file["again"] = h5py.SoftLink("/")
+
+
+def claims_more_than_it_stores(file, _):
+    file.create_dataset("huge", (2**40,), "f4", chunks=True)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        (links_to_another_file, r"/linked in it is a link \(ExternalLink\)"),
+        (lies_in_another_file, "/raw in it lies in another file"),
+        (gathers_another_file, "/gathered in it lies in another file"),
+        (links_within, r"/again in it is a link \(SoftLink\)"),
+        (claims_more_than_it_stores, r"/huge in it claims 4,398,046,511,104 bytes, of 0 stored"),
+    ],
+)
+def test_weights_that_point_to_other_files_or_to_nothing_are_refused(tmp_path, suffix, point, message):
+    other, path = tmp_path / "other", tmp_path / f"t{suffix}"
+    with h5py.File(other, "w") as file:
+        file["secret"] = np.arange(4, dtype="u1")
+    classifier(keras if suffix == ".keras" else tf_keras).save(path)
+    content = zip_members(path)["model.weights.h5"] if suffix == ".keras" else path.read_bytes()
+    weights = tmp_path / "weights"
+    weights.write_bytes(content)
+    with h5py.File(weights, "r+") as file:
+        point(file, other)
+    if suffix == ".keras":
+        write_members(path, zip_members(path) | {"model.weights.h5": weights.read_bytes()})
+    else:
+        weights.rename(path)
+    with pytest.raises(UserError, match=rf"^teacher {path}: {message}.*--trust-teacher"):
+        load_teacher(str(path))
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "assets/../../evil", "assets/words.txt", "model.weights.npz"])
+def test_a_keras_file_with_more_than_a_model_is_refused_before_it_is_unpacked(tmp_path, name):
+    path = tmp_path / "in" / "t.keras"
+    path.parent.mkdir()
+    classifier(keras).save(path)
+    write_members(path, zip_members(path) | {name: b"x"})
+    with pytest.raises(UserError, match=f"it holds '{name}', which is no part of a model"):
+        load_teacher(str(path))
+    assert [found.name for found in tmp_path.rglob("*")] == ["in", "t.keras"]
+
+
+def test_a_bomb_in_a_keras_file_is_refused_before_it_is_unpacked(tmp_path):
+    path = tmp_path / "t.keras"
+    classifier(keras).save(path)
+    members = zip_members(path)
+    write_members(
+        path, members | {"model.weights.h5": members["model.weights.h5"] + bytes(2**27)}, zipfile.ZIP_DEFLATED
+    )
+    with pytest.raises(UserError, match=r"model\.weights\.h5 unpacks to 134,\d+,\d+ bytes, of \d+,\d+ stored"):
+        load_teacher(str(path))
+
+
+def test_an_architecture_that_asks_for_more_memory_than_there_is(tmp_path):
+    path = tmp_path / "t.keras"
+    classifier(keras).save(path)
+
+    def widen(architecture):
+        architecture["config"]["layers"][-1]["config"]["units"] = 10**15
+        return architecture
+
+    with pytest.raises(UserError, match=r"does not load in"):
+        load_teacher(tampered(path, widen))
+
+
+@pytest.mark.parametrize("text", ['{"class_name": ' * 3000 + "1" + "}" * 3000, "[" * 900 + "]" * 900])
+def test_an_architecture_that_is_nested_too_deeply(tmp_path, text):
+    path = tmp_path / "t.keras"
+    classifier(keras).save(path)
+    write_members(path, zip_members(path) | {"config.json": f'{{"class_name": "Functional", "config": {text}}}'})
+    with pytest.raises(UserError, match=rf"^teacher {path} .*(is no whole Keras model|does not load)"):
+        load_teacher(str(path))
 
 
 @pytest.mark.parametrize("kind", ["get", "serialize", "deserialize", "tf"])
