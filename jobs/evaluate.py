@@ -54,7 +54,7 @@ def run(config: Config) -> dict:
     from jobs.reports import evaluation as reports
     from jobs.training import load_model, open_evaluated, read_answers, read_classes, write_card
     from models.losses import distillation
-    from tfpipeline.training import Reference, measure, predict_images
+    from tfpipeline.training import Reference, measure, predict_images, run_directory
 
     console, wanted = Console(config.quiet), config.evaluation
     directory = pathlib.Path(wanted.run)
@@ -72,12 +72,14 @@ def run(config: Config) -> dict:
     reports.write_all(out, store.images, evaluated)
     figures = measure(predictions, truth, None if teacher is None else teacher.first)
     figures |= {"calibration_error": reports.calibration_error(evaluated)}
-    origin = {"images": store.fingerprint, "count": len(store), "flip": wanted.flip}
+    step = run_directory.newest_step(directory) or None
+    origin = {"step": step, "images": store.fingerprint, "count": len(store)}
+    origin |= {"labels": images.labels, "flip": wanted.flip}
     reports.write_origin(out, directory, {**origin, **figures})
     if out == directory / "evaluation":
         write_card(directory, model, directory)
     reports.print_table(figures)
-    return {"images": len(store), **figures, "out": str(out), "run": wanted.run}
+    return {"images": len(store), "step": step, **figures, "out": str(out), "run": wanted.run}
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ def run(config: Config) -> dict:
     if wanted.run is not None:
         command.import_tensorflow()
         from jobs.training import CARD, describe, export_network, image_flags_of_run, load_model, write_card
+        from tfpipeline.training import run_directory
 
         directory = pathlib.Path(wanted.run)
         model = load_model(directory)
@@ -86,6 +87,7 @@ def run(config: Config) -> dict:
         print(f"{out}: the first answer is Keras's on {found.same_top1:,} of {found.images:,} images, ", end="")
         print(f"log-probabilities differ by at most {found.max_difference:.1e}")
         figures = {
+            "step": run_directory.newest_step(directory) or None,
             "images_checked": found.images,
             "same_top1": found.same_top1,
             "max_log_prob_difference": found.max_difference,

@@ -9,7 +9,7 @@ import numpy as np
 from tfpipeline import pictures
 from tfpipeline.batches import Answers
 from tfpipeline.images import Pixels
-from tfpipeline.system import sha256_of_file, write_csv, write_file
+from tfpipeline.system import Console, sha256_of_file, to_json, write_csv, write_file
 from tfpipeline.training import Predictions, reliability, run_directory
 
 MOST_MISTAKES = 32
@@ -80,16 +80,39 @@ def write_origin(out: pathlib.Path, run: pathlib.Path, origin: dict) -> None:
         origin: what else there is to say, for JSON.
     """
     network = sha256_of_file(run / run_directory.MODEL)
-    write_file(out / ORIGIN, (json.dumps({"network": network, **origin}, indent=2) + "\n").encode())
+    files = {name: sha256_of_file(out / name) for name in FILES if (out / name).is_file()}
+    write_file(out / ORIGIN, (to_json({"network": network, **origin, "files": files}, indent=2) + "\n").encode())
 
 
-def is_of_network(out: pathlib.Path, run: pathlib.Path) -> bool:
-    """Whether an evaluation is of the network that the run has now."""
+def pictures_of_network(out: pathlib.Path, run: pathlib.Path, console: Console) -> list[pathlib.Path]:
+    """The pictures of an evaluation, as they were written; none where it is not of the network that the run has now.
+
+    Args:
+        out: the directory of the evaluation.
+        run: the run directory.
+        console: where it is said that one is left out.
+    """
     try:
         origin = json.loads((out / ORIGIN).read_text(encoding="utf-8"))
-        return origin["network"] == sha256_of_file(run / run_directory.MODEL)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        if origin["network"] != sha256_of_file(run / run_directory.MODEL):
+            console.say(
+                f"{out / ORIGIN}: the pictures beside it are of another network than {run} has now, and are left out; "
+                "jobs.evaluate makes them anew"
+            )
+            return []
+        files = origin.get("files")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        console.say(f"{out / ORIGIN} is damaged: the pictures beside it are left out; jobs.evaluate writes them again")
+        return []
+    found = []
+    for path in sorted(out.glob("*.png")):
+        if isinstance(files, dict) and files.get(path.name) != sha256_of_file(path):
+            console.say(f"{path} is not as jobs.evaluate wrote it, and is left out; jobs.evaluate writes it again")
+        else:  # Version 0.1 wrote no hashes.
+            found.append(path)
+    return found
 
 
 def confusions(evaluated: Evaluated) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

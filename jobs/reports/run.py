@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from jobs.reports.evaluation import is_of_network
+from jobs.reports.evaluation import pictures_of_network
 from jobs.training import Config, LabeledImages, open_data, read_classes
 from tfpipeline import pictures
 from tfpipeline.images import open_images, spread_evenly
@@ -96,17 +96,17 @@ def column(history: list[dict], name: str) -> list[float | None]:
     return [row.get(name) for row in history]
 
 
-def write_page(directory: pathlib.Path, flags: dict, history: list[dict], picture: bytes) -> str:
+def write_page(directory: pathlib.Path, saved: dict, history: list[dict], picture: bytes, console: Console) -> str:
     """The text of report.html, its pictures inside.
 
     Args:
         directory: of the run; the pictures of an evaluation in it are shown, too, where they are of its network.
-        flags: of the run.
+        saved: what config.json of the run says.
         history: a row for each epoch.
         picture: a PNG.
+        console: where it is said that a picture is left out.
     """
-    evaluation = directory / "evaluation"
-    found = sorted(evaluation.glob("*.png")) if is_of_network(evaluation, directory) else []
+    found = pictures_of_network(directory / "evaluation", directory, console)
     embedded = [("Answers and curves", picture), *((path.stem, path.read_bytes()) for path in found)]
     template = pathlib.Path(__file__).with_name("run.html.jinja").read_text(encoding="utf-8")
     return (
@@ -114,9 +114,19 @@ def write_page(directory: pathlib.Path, flags: dict, history: list[dict], pictur
         .from_string(template)
         .render(
             name=directory.name,
-            flags={name: value for name, value in flags.items() if value not in (None, False, [])},
+            made_from=_made_from(saved, history[-1]["step"]),
+            flags={name: value for name, value in saved["flags"].items() if value not in (None, False, [])},
             columns=list(history[0]),
             history=history,
             pictures=[(name, base64.b64encode(content).decode()) for name, content in embedded],
         )
     )
+
+
+def _made_from(saved, step):
+    """What the network was made from, by the first digits of the hashes that decide whether a run goes on."""
+    experiment = saved.get("experiment", {})
+    names = ("images", "labels", "validation_images", "validation_labels")
+    hashes = [f"{name.replace('_', ' ')} {str(experiment[name])[:12]}" for name in names if experiment.get(name)]
+    when = "of the best epoch up to step" if saved["flags"].get("best") else "after step"
+    return ", ".join([f"{when} {step:,.0f}", *hashes])

@@ -246,7 +246,7 @@ def truth_or_unknown(counting: Counting, store: ImageStore, console: Console) ->
 
 def spec_in(labels: str | None) -> LabelSpec | None:
     """The spec of a label store; None where there is no label store."""
-    if labels is None or labels == TRUTH or not (pathlib.Path(labels) / SPEC_FILE).is_file():
+    if not isinstance(labels, str) or labels == TRUTH or not (pathlib.Path(labels) / SPEC_FILE).is_file():
         return None
     return open_labels(pathlib.Path(labels)).spec
 

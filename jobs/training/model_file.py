@@ -65,15 +65,32 @@ def load_model(directory: pathlib.Path) -> keras.Model:
     finish = f"finish the training with python -m jobs.train --run {directory} --resume"
     if not path.is_file():
         raise UserError(f"{path} is not there: {finish}")
-    written = run_directory.read_figures(directory).get("steps")
-    newest = checkpoint.newest_first(directory / run_directory.CHECKPOINTS)
-    if written is not None and newest and checkpoint.step_of(newest[0]) > written:
+    newest = run_directory.newest_step(directory)
+    if _is_older(directory, newest):
+        written = run_directory.read_figures(directory).get("steps")
+        which = "an earlier network" if written is None else f"the network after step {written}"
         raise UserError(
-            f"{path} is the network after step {written}, and the run has gone on to step "
-            f"{checkpoint.step_of(newest[0])} since: {finish}, and the other flags it had"
+            f"{path} is {which}, and the run has gone on to step {newest} since: {finish}, and the other flags it had"
         )
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Whatever a damaged file makes Keras, h5py or zipfile raise.
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} does not load ({reason}); write it again with jobs.train --resume") from error
+
+
+def _is_older(directory, newest):
+    """Whether a run went on, to the step `newest`, after its model.keras was written."""
+    written = run_directory.read_figures(directory).get("steps")
+    if isinstance(written, int):
+        return newest > written
+    # A run of version 0.1 does not say when it ended: it has where all the epochs are done that it was to have.
+    config = run_directory.read_config(directory)
+    try:
+        snapshot = checkpoint.load_newest(directory / run_directory.CHECKPOINTS)
+    except UserError:  # All are damaged, and tell nothing.
+        return False
+    if config is None or snapshot is None:
+        return False
+    ended = snapshot.state.get("stopped_by_callback") or "history" not in snapshot.state
+    return not ended and len(snapshot.state["history"]) < config["flags"].get("epochs", 0)

@@ -8,8 +8,8 @@ import pytest
 
 from tests.support import toy_training as toy
 from tests.support.processes import Child, finished
-from tests.support.runs import newest_step
 from tfpipeline.training import checkpoint, run_directory
+from tfpipeline.training.run_directory import newest_step
 
 pytestmark = pytest.mark.slow
 

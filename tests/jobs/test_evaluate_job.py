@@ -3,6 +3,8 @@
 import csv
 import json
 import pathlib
+import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +18,7 @@ from jobs.training import finished
 from jobs.training.data import hash_of_names
 from jobs.training.finished import LearnedClasses, config_of
 from jobs.training.model_file import load_model
+from tests.support.console import RecordingConsole
 from tests.support.images import store_of
 from tests.support.worlds import HELD_OUT, World
 from tfpipeline import pictures
@@ -129,8 +132,40 @@ def test_the_report_is_one_page_with_its_pictures_inside(trained):
     assert page.count('src="data:image/png;base64,') == 4
     assert "http" not in page
     assert "<th>--network</th><td>conv_classifier</td>" in page
+    assert re.search(r"<p>The network after step 6, images [0-9a-f]{12}, labels [0-9a-f]{12}, validation images ", page)
     assert pathlib.Path(figures["png"]).read_bytes().startswith(b"\x89PNG")
     assert json.loads(json.dumps(figures))["epochs"] == 2
+
+
+def test_pictures_that_are_not_as_they_were_written_are_left_out_by_name(trained, tmp_path):
+    evaluation_of(trained, out=str(tmp_path))
+    run, said = pathlib.Path(trained[0]["run"]), RecordingConsole()
+    names = ["confusion.png", "mistakes.png", "reliability.png"]
+    assert [path.name for path in reports.pictures_of_network(tmp_path, run, said)] == names and said.lines == []
+    picture = bytearray((tmp_path / names[0]).read_bytes())
+    picture[len(picture) // 2] ^= 1
+    (tmp_path / names[0]).write_bytes(picture)
+    assert [path.name for path in reports.pictures_of_network(tmp_path, run, said)] == names[1:]
+    assert f"{tmp_path / names[0]} is not as jobs.evaluate wrote it, and is left out" in said.lines[0]
+    origin = json.loads((tmp_path / "evaluation.json").read_text())
+    assert (origin["step"], origin["labels"]) == (6, None)
+    (tmp_path / "evaluation.json").write_text(json.dumps(origin | {"network": "0" * 64}))
+    assert reports.pictures_of_network(tmp_path, run, said) == []
+    assert "are of another network than" in said.lines[1]
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_an_older_network_of_a_run_that_does_not_say_when_it_ended_is_refused(trained, tmp_path, epochs):
+    """A run of version 0.1 that was extended and killed; the checkpoints tell."""
+    run = shutil.copytree(trained[0]["run"], tmp_path / "run")
+    (run / "figures.json").unlink()
+    config = run_directory.read_config(run)
+    run_directory.write_config(run, config | {"flags": config["flags"] | {"epochs": epochs}})
+    if epochs == 2:
+        assert load_model(run).output_shape == (None, 12)
+    else:
+        with pytest.raises(UserError, match=r"model\.keras is an earlier network, and the run has gone on to step 6"):
+            load_model(run)
 
 
 def test_the_report_names_the_classes_as_the_labels_do(tmp_path):

@@ -11,10 +11,11 @@ from jobs import command, train
 from jobs.training import session
 from tests.support.jobs import argv_of, call, figures_of, run_job
 from tests.support.processes import Child, finished
-from tests.support.runs import files_of, newest_step
+from tests.support.runs import files_of
 from tfpipeline.system.errors import FlagError, UserError
 from tfpipeline.system.flags import from_flat
 from tfpipeline.training import run_directory
+from tfpipeline.training.run_directory import newest_step
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pathlib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 
-from tfpipeline.system import UserError, lock, remove_leftovers, this_process, write_csv, write_file
+from tfpipeline.system import UserError, lock, remove_leftovers, this_process, to_json, write_csv, write_file
 from tfpipeline.training import checkpoint
 from tfpipeline.training.clock import CLOCK
 from tfpipeline.training.distributed import Workers
@@ -17,6 +17,7 @@ Say = Callable[[str], None]
 
 LOCK, CONFIG, HISTORY, CHECKPOINTS = "lock", "config.json", "history.csv", "checkpoints"
 _HASH = "sha256"  # In config.json, beside "flags".
+_KINDS: dict[str, type] = {"flags": dict, "experiment": dict, "machine": dict, "class_names": list}
 FIGURES, MODEL, GRADIENTS = "figures.json", "model.keras", "gradients.csv"
 
 
@@ -75,6 +76,12 @@ def newest_snapshot(directory: pathlib.Path, resume: bool, say: Say) -> checkpoi
             "or give another --run"
         )
     return checkpoint.load_newest(checkpoints, say)
+
+
+def newest_step(directory: pathlib.Path) -> int:
+    """The step of a run's newest checkpoint, by its name; 0 where there is none."""
+    found = checkpoint.newest_first(directory / CHECKPOINTS)
+    return checkpoint.step_of(found[0]) if found else 0
 
 
 def snapshot_of_step(
@@ -143,12 +150,35 @@ def check_same_experiment(saved: dict, now: dict, may_change: Collection[str] = 
 
 def write_config(directory: pathlib.Path, config: dict) -> None:
     """Writes config.json, with a hash over all that it says."""
-    config = {**config, _HASH: _hash_of(config)}
-    write_file(directory / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+    _write_hashed(directory / CONFIG, config)
 
 
-def _hash_of(config):
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+def _write_hashed(path, content):
+    content = json.loads(to_json(content))  # As it is read again.
+    write_file(path, (to_json({**content, _HASH: _hash_of(content)}, indent=2) + "\n").encode())
+
+
+def _read_hashed(path):
+    """What `_write_hashed` wrote; None where there is no file. ValueError says how it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(content, dict):
+        raise ValueError("it is no table")
+    last = next(reversed(content), None)
+    rest = {name: value for name, value in content.items() if name != last}
+    if last == _HASH and content[last] == _hash_of(rest):
+        return rest
+    if _HASH in content or (last is not None and content[last] == _hash_of(rest)):  # Under a damaged name.
+        raise ValueError("it does not have the hash that it names")
+    return content  # What was written by version 0.1 has no hash.
+
+
+def _hash_of(content):
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def write_history(directory: pathlib.Path, rows: list[dict]) -> None:
@@ -166,16 +196,12 @@ def read_config(directory: pathlib.Path) -> dict | None:
     """
     path = directory / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config["flags"], dict):
-            raise ValueError("flags is no table")
-        saved = config.pop(_HASH, None)
-        if saved not in (None, _hash_of(config)):  # Runs that began with version 0.1 have no hash.
-            raise ValueError("it does not have the hash that it names")
+        config = _read_hashed(path)
+        for name, kind in _KINDS.items() if config is not None else ():
+            if not isinstance(config.get(name, kind()), kind) or (name == "flags" and name not in config):
+                raise ValueError(f"{name} is not what it must be")
         return config
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(
             f"{path} is damaged ({error}); the same jobs.train command with --resume writes it again"
         ) from error
@@ -228,16 +254,22 @@ def _same_row(row, saved):
 
 def write_figures(directory: pathlib.Path, figures: dict) -> None:
     """Writes figures.json: what the training printed last, or the step at which it diverged."""
-    write_file(directory / FIGURES, (json.dumps(figures, indent=2) + "\n").encode())
+    _write_hashed(directory / FIGURES, figures)
 
 
 def read_figures(directory: pathlib.Path) -> dict:
-    """What figures.json says; {} where there is none, or none that can be read: it says nothing that is not known."""
+    """What figures.json says; {} where there is none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = directory / FIGURES
     try:
-        figures = json.loads((directory / FIGURES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return figures if isinstance(figures, dict) else {}
+        return _read_hashed(path) or {}
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}); remove it: the same jobs.train command with --resume writes it again"
+        ) from error
 
 
 def read_gradients(directory: pathlib.Path) -> dict[str, list[float]]:

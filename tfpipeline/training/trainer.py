@@ -255,7 +255,11 @@ class Trainer:
 
     def _close_epoch(self):
         epoch = len(self.history)
-        figures = self._workers.broadcast(self._evaluate())
+        # A figure that is no number is unknown, in history.csv as in JSON.
+        figures = {
+            name: None if value is not None and not math.isfinite(value) else value
+            for name, value in self._workers.broadcast(self._evaluate()).items()
+        }
         row = {
             "epoch": epoch + 1,
             "step": self.step,
