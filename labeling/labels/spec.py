@@ -10,6 +10,43 @@ _SHOWN = 3  # classes of a subset
 _LATER_FIELDS = ("runtime", "batch_size", "subset", "subset_of")
 
 
+def _is_text(value):
+    return isinstance(value, str)
+
+
+def _is_count(value):
+    return type(value) is int and value > 0
+
+
+def _is_number_or_zero(value):
+    return type(value) is int and value >= 0
+
+
+def _is_list_of(fits):
+    return lambda value: isinstance(value, list) and all(map(fits, value))
+
+
+def _is_teacher(value):
+    return (
+        isinstance(value, dict)
+        and all(_is_text(value.get(name)) for name in ("fingerprint", "interpolation"))
+        and isinstance(value.get("weight"), int | float)
+    )
+
+
+# What each field must be.
+_FITS = {
+    **dict.fromkeys(("dataset", "images_sha256", "names_sha256", "precision", "runtime"), _is_text),
+    **dict.fromkeys(("count", "shard_size", "classes", "top_k"), _is_count),
+    "teachers": _is_list_of(_is_teacher),
+    "class_names": _is_list_of(_is_text),
+    "views": _is_list_of(_is_text),
+    "subset": _is_list_of(_is_number_or_zero),
+    "subset_of": _is_number_or_zero,
+    "batch_size": lambda value: value is None or _is_count(value),
+}
+
+
 class Counting(Protocol):
     """Who counts classes: the spec of labels, a teacher, the truth of images.
 
@@ -95,13 +132,18 @@ class LabelSpec:
         Raises:
             ValueError: the text is no spec of this format.
         """
-        fields = json.loads(text)
+        try:
+            fields = json.loads(text)
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise ValueError(f"not a label store of format {FORMAT}")
-        for name in ("count", "shard_size", "classes", "top_k"):
-            if type(fields[name]) is not int or fields[name] < 1:
-                raise ValueError(f"{name} is {fields[name]!r}")
-        fields.setdefault("subset", ())
+        fields = {"subset": [], "subset_of": 0, "batch_size": None, "runtime": cls.runtime, **fields}
+        for name, fits in _FITS.items():
+            if name not in fields:
+                raise ValueError(f"it has no {name}")
+            if not fits(fields[name]):
+                raise ValueError(f"{name} is {str(fields[name])[:60]}")
         for name in ("teachers", "class_names", "views", "subset"):
             fields[name] = tuple(fields[name])
         try:

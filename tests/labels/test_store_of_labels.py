@@ -1,6 +1,8 @@
 """The label store serves what was written, in the order of the images, and never anything damaged."""
 
 import dataclasses
+import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import types
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies
 
 from labeling.labels.span import Span, images_in
 from labeling.labels.spec import LabelSpec
@@ -242,3 +245,36 @@ def test_shards_that_count_classes_in_another_type_are_damaged(tmp_path):
     labels = create_labels(tmp_path / "labels", dataclasses.replace(SPEC, classes=70_000, count=4))
     with pytest.raises(ValueError, match=r"top_k is uint16\(4, 1, 3\), not uint32\(4, 1, 3\)"):
         labels.write_shard(Span(0, 4), answers_to(Span(0, 4)))
+
+
+def test_hostile_shards_under_a_right_hash_are_passed_over(store):
+    (path, *_) = sorted(store.directory.glob("labels-*.npz"))
+    content, random = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(300):
+        hostile = bytearray(content)
+        for place in random.integers(len(content), size=random.integers(1, 6)):
+            hostile[place] = random.integers(256)
+        digits = hashlib.sha256(hostile).hexdigest()[:16]
+        other = path.with_name(re.sub(r"[0-9a-f]{16}\.npz$", f"{digits}.npz", path.name))
+        other.write_bytes(hostile)
+        problem = store.problem_of(other)
+        assert problem is None or "\n" not in problem
+        other.unlink()
+
+
+@given(strategies.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_spec_with_anything_in_it_is_a_spec_or_named(store, data):
+    fields = json.loads((store.directory / "spec.json").read_text())
+    name = data.draw(strategies.sampled_from([*fields, "subset", "subset_of", "batch_size", "runtime"]))
+    leaves = strategies.none() | strategies.booleans() | strategies.integers(-1, 9) | strategies.just("\ud800")
+    fields[name] = data.draw(strategies.recursive(leaves, lambda inner: strategies.lists(inner, max_size=2)))
+    other = store.directory.parent / "other"
+    other.mkdir(exist_ok=True)
+    (other / "spec.json").write_text(json.dumps(fields))
+    try:
+        found = open_labels(other)
+    except UserError as error:
+        assert str(other / "spec.json") in str(error) and "\n" not in str(error)
+    else:
+        assert all(isinstance(line, str) for line in found.spec.differences(store.spec))
