@@ -1,4 +1,7 @@
 from . import shapes as shapes
+from .cache import CachedStore as CachedStore
+from .cache import list_stores as list_stores
+from .cache import remove_cached as remove_cached
 from .file_names import compose_name as compose_name
 from .flags import ImageFlags as ImageFlags
 from .given_files import GivenFiles as GivenFiles
@@ -14,8 +17,8 @@ from .imagenet import imagenet_names as imagenet_names
 from .npz_source import resized_order as resized_order
 from .rows import Pixels as Pixels
 from .rows import Rows as Rows
-from .rows import spread_evenly as spread_evenly
 from .rows import check_pixels as check_pixels
+from .rows import spread_evenly as spread_evenly
 from .sources import split_to_measure_on as split_to_measure_on
 from .sources import splits_of as splits_of
 from .splits import held_out_split as held_out_split

@@ -20,6 +20,7 @@ import os
 import pathlib
 import re
 import typing
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -42,10 +43,10 @@ from tfpipeline.system import (
 )
 
 FORMAT = 1
-_IMAGES = "images.npy"
-_FILES = (_IMAGES, "truth.npy", "names.txt", "classes.csv")
-_DESCRIPTION, _DIGESTS, _NOTES, _SEAL = "store.json", "digests.npy", "notes.txt", "store.sha256"
-_ALL_FILES = (_SEAL, _NOTES, _DIGESTS, _DESCRIPTION, *_FILES)
+IMAGES = "images.npy"
+_FILES = (IMAGES, "truth.npy", "names.txt", "classes.csv")
+DESCRIPTION, _DIGESTS, _NOTES, _SEAL = "store.json", "digests.npy", "notes.txt", "store.sha256"
+STORE_FILES = (*_FILES, _DIGESTS, _NOTES, DESCRIPTION, _SEAL)  # What tells that it is a store comes last.
 _NAMED = 5  # of the images left out, on the console
 _PIECE = 4096  # images whose digests are computed at a time
 
@@ -151,14 +152,22 @@ def _open_cached(source, directory, console):
     """The store that was built before, or one that is built anew where that is damaged."""
     with contextlib.suppress(UserError):
         return open_store(directory)
-    lock = directory.with_name(f".{directory.name}.lock")
-    with open_locked(lock, for_all=True):  # Of several that find the damage, one repairs it, and the others take that.
+    with lock_store(directory):  # Of several that find the damage, one repairs it, and the others take that.
         try:
             return open_store(directory)
         except UserError as error:
             console.say(f"{error}; it is a cached copy and is built anew")
             remove_store(directory)
             return build_store(source, directory, console)
+
+
+@contextlib.contextmanager
+def lock_store(directory: pathlib.Path) -> Iterator[None]:
+    """A context in which no other process repairs or removes the store in this directory of a cache."""
+    lock = directory.with_name(f".{directory.name}.lock")
+    with open_locked(lock, for_all=True):
+        try:
+            yield
         finally:
             lock.unlink(missing_ok=True)
 
@@ -169,7 +178,7 @@ def remove_store(directory: pathlib.Path) -> None:
     Raises:
         UserError: there is something else in its directory.
     """
-    for name in _ALL_FILES:
+    for name in STORE_FILES:
         (directory / name).unlink(missing_ok=True)
     strangers = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
     if strangers:
@@ -206,7 +215,7 @@ def build_store(source: Source, directory: pathlib.Path, console: Console = SILE
 def _same_store(directory, partial):
     """The store that another process finished first, if it is the same one."""
     store = open_store(directory)
-    if store.fingerprint != sha256_of_file(partial / _DESCRIPTION):
+    if store.fingerprint != sha256_of_file(partial / DESCRIPTION):
         raise UserError(f"{directory} holds another image store; give another directory or remove it")
     return store
 
@@ -217,7 +226,7 @@ def _write(source, partial, console):
     said_before = len(source.notes)
     with (
         StopRequest() as stop,
-        open(partial / _IMAGES, "wb") as images,
+        open(partial / IMAGES, "wb") as images,
         open(partial / "names.txt", "w", encoding="utf-8", newline="\n") as names,
         console.bar("reading", source.count, "image") as advance,
     ):
@@ -250,7 +259,7 @@ def _write(source, partial, console):
         "skipped": source.skipped,
         "files": {name: sha256_of_file(partial / name) for name in _FILES},
     }
-    (partial / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    (partial / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     np.save(partial / _DIGESTS, np.frombuffer(digests, np.uint64))
     notes = "".join(f"{escape_name(note)}\n" for note in source.notes[said_before:])
     (partial / _NOTES).write_text(notes, encoding="utf-8")
@@ -260,7 +269,7 @@ def _write(source, partial, console):
 
 def _write_seal(directory):
     """The hashes of what store.json does not vouch for, as sha256sum writes and checks them."""
-    lines = [f"{sha256_of_file(directory / name)}  {name}\n" for name in (_DESCRIPTION, _DIGESTS, _NOTES)]
+    lines = [f"{sha256_of_file(directory / name)}  {name}\n" for name in (DESCRIPTION, _DIGESTS, _NOTES)]
     (directory / _SEAL).write_text("".join(lines), encoding="utf-8")
 
 
@@ -286,7 +295,7 @@ def _different_sizes(source, name, shape, first_shape):
 
 def _tell(source, description, console):
     if left_out := source.left_out:
-        console.say(f"{len(left_out):,} broken images are left out (all are listed in {_DESCRIPTION}):")
+        console.say(f"{len(left_out):,} broken images are left out (all are listed in {DESCRIPTION}):")
         for name, reason in left_out[:_NAMED]:
             console.say(f"  {name} {reason}")
     if duplicates := description["duplicates"]:
@@ -301,12 +310,12 @@ def open_store(directory: pathlib.Path) -> ImageStore:
     """
     directory = pathlib.Path(directory)
     try:
-        content = (directory / _DESCRIPTION).read_bytes()
+        content = (directory / DESCRIPTION).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"no image store in {directory}: {_DESCRIPTION} is missing") from None
+        raise UserError(f"no image store in {directory}: {DESCRIPTION} is missing") from None
     description = _verify(directory, content)
     try:
-        images = MappedImages(directory / _IMAGES, description["files"][_IMAGES])
+        images = MappedImages(directory / IMAGES, description["files"][IMAGES])
         truth = np.load(directory / "truth.npy")
         names = (directory / "names.txt").read_text(encoding="utf-8").splitlines()
         with open(directory / "classes.csv", newline="", encoding="utf-8") as file:
@@ -316,7 +325,7 @@ def open_store(directory: pathlib.Path) -> ImageStore:
         raise UserError(f"{directory} is no image store ({error}); remove it and build it anew") from error
     count = description["count"]
     if list(images.shape) != [count, *description["shape"]]:
-        raise UserError(damage_of(directory / _IMAGES))
+        raise UserError(damage_of(directory / IMAGES))
     if not (truth.dtype == np.int32 and truth.shape == (count,) and len(names) == count):
         raise UserError(damage_of(directory / "truth.npy"))
     fingerprint = hashlib.sha256(content).hexdigest()
@@ -338,9 +347,9 @@ def map_images(directory: pathlib.Path, sha256: str) -> MappedImages:
     """
     directory = pathlib.Path(directory)
     try:
-        description = json.loads((directory / _DESCRIPTION).read_bytes())
-        if description["files"][_IMAGES] == sha256:
-            return MappedImages(directory / _IMAGES, sha256, verified=True)
+        description = json.loads((directory / DESCRIPTION).read_bytes())
+        if description["files"][IMAGES] == sha256:
+            return MappedImages(directory / IMAGES, sha256, verified=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"the image store {directory} cannot be opened here ({error})") from error
     raise UserError(f"the image store {directory} holds other images here than where the command was started")
@@ -355,15 +364,23 @@ def _verify(directory, content):
                 f"{directory} has format {description['format']}, this program reads {FORMAT}; build it anew"
             )
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(damage_of(directory / _DESCRIPTION)) from None
+        raise UserError(damage_of(directory / DESCRIPTION)) from None
     for name, digest in _sealed_hashes(directory):
         _check_file(directory / name, digest)
-    if not _is_complete(description):
-        raise UserError(damage_of(directory / _DESCRIPTION))
+    if not is_description(description):
+        raise UserError(damage_of(directory / DESCRIPTION))
     for name in _FILES:
-        if name != _IMAGES:  # Which is verified as it is opened.
+        if name != IMAGES:  # Which is verified as it is opened.
             _check_file(directory / name, description["files"][name])
     return description
+
+
+def is_sealed(directory: pathlib.Path) -> bool:
+    """Whether a directory has the file that only a store has, store.sha256."""
+    try:
+        return bool(_sealed_hashes(directory))
+    except (OSError, UserError):
+        return False
 
 
 def _sealed_hashes(directory):
@@ -373,16 +390,17 @@ def _sealed_hashes(directory):
         return []
     lines = path.read_bytes().decode("utf-8", "replace").splitlines()
     hashes = [line.partition("  ")[::2] for line in lines]
-    if [name for _, name in hashes] != [_DESCRIPTION, _DIGESTS, _NOTES]:
+    if [name for _, name in hashes] != [DESCRIPTION, _DIGESTS, _NOTES]:
         raise UserError(damage_of(path))
     return [(name, digest) for digest, name in hashes]
 
 
-def _is_complete(description):
-    """Whether store.json says all that it must, in the right types."""
+def is_description(description: typing.Any) -> bool:
+    """Whether what is read from store.json says all that it must, in the right types."""
     kinds = {"count": int, "shape": list, "source": str, "split": str, "version": str, "skipped": list, "files": dict}
     return (
-        all(isinstance(description.get(key), kind) for key, kind in kinds.items())
+        isinstance(description, dict)
+        and all(isinstance(description.get(key), kind) for key, kind in kinds.items())
         and all(isinstance(length, int) for length in description["shape"])
         and all(isinstance(description["files"].get(name), str) for name in _FILES)
     )
