@@ -49,7 +49,12 @@ from tfpipeline.training.distributed import ALONE, Workers
 
 # The instructions of a processor that choose the kernels, and the variables of the environment that do.
 _VECTORS = ("amx", "asimd", "avx", "bf16", "f16c", "fma", "i8mm", "sse", "ssse", "sve")
-_SETTINGS = ("DNNL_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "TF_ENABLE_ONEDNN", "TF_NUM_", "TF_XLA_FLAGS", "XLA_FLAGS")
+_SETTINGS = (
+    *("DNNL_", "KMP_", "MKL_", "NVIDIA_TF32", "OMP_", "ONEDNN_", "TF_CUDNN_", "TF_DETERMINISTIC", "TF_DISABLE_MKL"),
+    *("TF_ENABLE_", "TF_MKL_", "TF_NUM_", "TF_ONEDNN_", "TF_SET_ONEDNN", "TF_XLA_FLAGS", "XLA_FLAGS"),
+)
+# What tells one kind of processor from another: oneDNN cuts its work by the sizes of caches, too.
+_KIND = ("vendor_id", "cpu family", "model", "stepping", "cpu implementer", "cpu part", "cache size")
 
 
 def build_task(
@@ -274,18 +279,26 @@ def machine() -> dict:
         "threads": len(os.sched_getaffinity(0)),
         "devices": sorted(device.device_type for device in tf.config.list_physical_devices()),
         "vectors": _vectors(),
+        "kind": {name: value for name, value in _processor().items() if name in _KIND},
         "settings": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_SETTINGS)},
     }
 
 
-def _vectors():
-    """The vector instructions of the processor, which choose the kernels; [] where the system does not tell."""
+def _processor() -> dict[str, str]:
+    """What the system says of the first processor; {} where it does not."""
     try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        text = pathlib.Path("/proc/cpuinfo").read_text()
     except OSError:
-        return []
-    known = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
-    return sorted(word for word in set(known.partition(":")[2].split()) if word.startswith(_VECTORS))
+        return {}
+    pairs = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _vectors():
+    """The vector instructions of the processor, which choose the kernels."""
+    found = _processor()
+    words = (found.get("flags") or found.get("Features") or "").split()
+    return sorted(word for word in set(words) if word.startswith(_VECTORS))
 
 
 def has_flags(config: Config, saved: dict) -> bool:

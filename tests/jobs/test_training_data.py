@@ -1,6 +1,8 @@
 """What a training reads is joined by index, and known by its hashes."""
 
 import dataclasses
+import json
+import pathlib
 import types
 
 import numpy as np
@@ -8,11 +10,13 @@ import pytest
 
 from jobs.training.data import LabeledImages, TrueClasses, join_held_out, join_labels
 from jobs.training.objective import build_targets
+from jobs.training.task import check_snapshot, machine
 from models.flags import ObjectiveFlags
 from tests.support.console import RecordingConsole
 from tests.support.label_stores import COUNT, NAMES, TOP, K, labels
 from tfpipeline.system.console import SILENT
 from tfpipeline.system.errors import FlagError, UserError
+from tfpipeline.training.checkpoint import Snapshot
 
 
 class Store(types.SimpleNamespace):
@@ -191,3 +195,23 @@ def test_validation_labels_in_another_order_of_the_classes_are_refused(tmp_path,
     other = labels(tmp_path / "other", class_names=NAMES[::-1])
     with pytest.raises(UserError, match=r"count other classes, or in another order, than --labels; label both"):
         join_held_out(store(), other, training, SILENT)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("OMP_NUM_THREADS", "1"), ("TF_ENABLE_ONEDNN_OPTS", "0"), ("TF_NUM_INTRAOP_THREADS", "1")),
+        *(("ONEDNN_MAX_CPU_ISA", "AVX2"), ("TF_SET_ONEDNN_FPMATH_MODE", "bf16"), ("TF_DETERMINISTIC_OPS", "0")),
+    ],
+)
+def test_what_decides_the_last_bits_is_in_the_machine_s_record_and_said_when_it_changes(monkeypatch, name, value):
+    monkeypatch.delenv(name, raising=False)
+    before = json.loads(json.dumps(machine()))
+    assert before["vectors"] and before["kind"]
+    monkeypatch.setenv(name, value)
+    task, console = types.SimpleNamespace(experiment={}, machine=machine()), RecordingConsole()
+    for saved in (before, machine()):
+        snapshot = Snapshot(1, {}, {}, {"experiment": {}, "machine": saved}, pathlib.Path("x"))
+        check_snapshot(snapshot, task, "cosine", console)
+    (line,) = console.lines
+    assert f"'{name}': '{value}'" in line and "the last bits are not promised" in line
