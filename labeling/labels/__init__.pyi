@@ -1,8 +1,10 @@
 from . import export as export
+from . import image_export as image_export
 from . import quality as quality
 from . import verification as verification
 from .claims import Claims as Claims
 from .flags import ExportForm as ExportForm
+from .flags import ImageExportForm as ImageExportForm
 from .flags import LabelFlags as LabelFlags
 from .opinions import Opinion as Opinion
 from .opinions import confident_disagreement as confident_disagreement

@@ -6,6 +6,7 @@ from typing import Literal
 from tfpipeline.system.flags import Flags, Range, flag, required
 
 ExportForm = Literal["tfrecord", "parquet", "csv"]
+ImageExportForm = Literal["huggingface", "imagefolder"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
