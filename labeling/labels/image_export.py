@@ -68,7 +68,7 @@ def export_images(
     stop: StopRequest | None = None,
     console: Console = SILENT,
 ) -> int:
-    """Writes the images with the answers to their first view, shard by shard: memory stays flat. Beside them lies the
+    """Writes the images with the answers to them as a whole, shard by shard: memory stays flat. Beside them lies the
     store's spec.json.
 
     Args:
@@ -96,7 +96,7 @@ def export_images(
         for span, path in shards.items():
             if stop is not None:
                 stop.raise_if_requested("nothing is left of the unfinished export")
-            answers = store.read(path).view(0)
+            answers = store.read(path).view(store.spec.whole_view)
             rows = np.flatnonzero(answers.confidence.astype(np.float64) >= above)
             indices = span.first + rows
             write(Labeled(indices, [images.names[i] for i in indices], images.images[indices], answers[rows]))

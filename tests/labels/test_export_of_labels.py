@@ -35,7 +35,18 @@ def random_labels(n, views=2, k=K, seed=0):
 
 
 def make_store(directory, count=COUNT, shard=SHARD, views=VIEWS, k=K):
-    spec = LabelSpec("d", "i", "n", count, shard, ({"name": "t", "fingerprint": "f"},), 50, (), k, views)
+    spec = LabelSpec(
+        "d",
+        "i",
+        "n",
+        count,
+        shard,
+        ({"name": "t", "fingerprint": "f" * 64, "interpolation": "bilinear", "weight": 1.0},),
+        50,
+        (),
+        k,
+        views,
+    )
     store = create_labels(directory, spec)
     for span in store.spans:
         store.write_shard(span, random_labels(span.images, len(views), k, seed=span.first))

@@ -38,7 +38,7 @@ def place(tmp_path):
     write_folder(tmp_path / "photos", {name: encoded(pixels_of(i, 6, 6)) for i, name in enumerate(names)})
     images = store_of(f"folder:{tmp_path / 'photos'}", cache=tmp_path / "cache")
     files = images.description["files"]
-    teachers = ({"name": "t", "fingerprint": "f"},)
+    teachers = ({"name": "t", "fingerprint": "f" * 64, "interpolation": "bilinear", "weight": 1.0},)
     spec = LabelSpec(
         images.fingerprint, files["images.npy"], files["names.txt"], COUNT, 4, teachers, len(NAMES), NAMES, K
     )
