@@ -1,7 +1,6 @@
 """The tables and pictures of an evaluation: mistakes, calibration, confusion, a row for each class."""
 
 import dataclasses
-import json
 import pathlib
 
 import numpy as np
@@ -9,14 +8,13 @@ import numpy as np
 from tfpipeline import pictures
 from tfpipeline.batches import Answers
 from tfpipeline.images import Pixels
-from tfpipeline.system import Console, sha256_of_file, to_json, write_csv, write_file
+from tfpipeline.system import Console, UserError, sha256_of_file, write_csv
 from tfpipeline.training import Predictions, reliability, run_directory
 
 MOST_MISTAKES = 32
 MOST_CLASSES_IN_PICTURE = 40
 MOST_CONFUSIONS = 30
-ORIGIN = "evaluation.json"
-FILES = (ORIGIN, "mistakes.png", "reliability.png", "confusion.png", "per_class.csv")
+FILES = (run_directory.EVALUATION, "mistakes.png", "reliability.png", "confusion.png", "per_class.csv")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,9 +77,8 @@ def write_origin(out: pathlib.Path, run: pathlib.Path, origin: dict) -> None:
         run: the run directory.
         origin: what else there is to say, for JSON.
     """
-    network = sha256_of_file(run / run_directory.MODEL)
     files = {name: sha256_of_file(out / name) for name in FILES if (out / name).is_file()}
-    write_file(out / ORIGIN, (to_json({"network": network, **origin, "files": files}, indent=2) + "\n").encode())
+    run_directory.write_evaluation(out, run, {**origin, "files": files})
 
 
 def pictures_of_network(out: pathlib.Path, run: pathlib.Path, console: Console) -> list[pathlib.Path]:
@@ -93,22 +90,15 @@ def pictures_of_network(out: pathlib.Path, run: pathlib.Path, console: Console) 
         console: where it is said that one is left out.
     """
     try:
-        origin = json.loads((out / ORIGIN).read_text(encoding="utf-8"))
-        if origin["network"] != sha256_of_file(run / run_directory.MODEL):
-            console.say(
-                f"{out / ORIGIN}: the pictures beside it are of another network than {run} has now, and are left out; "
-                "jobs.evaluate makes them anew"
-            )
-            return []
-        files = origin.get("files")
-    except FileNotFoundError:
+        said = run_directory.read_evaluation(out, run)
+    except UserError as error:
+        console.say(f"the pictures in {out} are left out: {error}")
         return []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        console.say(f"{out / ORIGIN} is damaged: the pictures beside it are left out; jobs.evaluate writes them again")
+    if said is None:
         return []
     found = []
     for path in sorted(out.glob("*.png")):
-        if isinstance(files, dict) and files.get(path.name) != sha256_of_file(path):
+        if "files" in said and said["files"].get(path.name) != sha256_of_file(path):
             console.say(f"{path} is not as jobs.evaluate wrote it, and is left out; jobs.evaluate writes it again")
         else:  # Version 0.1 wrote no hashes.
             found.append(path)

@@ -1,6 +1,6 @@
 """The model card of a run: what its network is, learned from, reaches and cannot do, in Markdown."""
 
-import json
+import contextlib
 import pathlib
 
 import jinja2
@@ -11,10 +11,10 @@ from jobs.training.finished import read_classes
 from jobs.training.sweep import training_command
 from models.description import Description, tell_apart
 from models.networks import parameter_count
-from tfpipeline.system import write_file
+from tfpipeline.system import UserError, write_file
 from tfpipeline.training import run_directory
 
-CARD, EVALUATION = "model_card.md", "evaluation/evaluation.json"
+CARD = "model_card.md"
 MARK = "<!-- written by tfpipeline; the next training, evaluation or export of the run writes it again -->"
 _SHOWN = 12  # names of classes
 _TITLES = {
@@ -91,15 +91,16 @@ def card(directory: pathlib.Path, model: keras.Model) -> str:
 
 def _figures(directory: pathlib.Path) -> tuple[dict, str]:
     """(figures by the names of an evaluation, what they were measured on): of the evaluation, else of the training."""
-    try:
-        found = json.loads((directory / EVALUATION).read_text(encoding="utf-8"))
+    found = None
+    with contextlib.suppress(UserError):  # The figures of another network are not this one's.
+        found = run_directory.read_evaluation(directory / "evaluation", directory)
+    if found is not None:
         return found, f"the {found.get('count', '')} images that it did not learn from".replace("  ", " ")
-    except (OSError, ValueError):
-        trained = run_directory.read_figures(directory)
-        return (
-            {name.removeprefix("validation_"): value for name, value in trained.items()},
-            "the images that it did not learn from, after the training",
-        )
+    trained = run_directory.read_figures(directory)
+    return (
+        {name.removeprefix("validation_"): value for name, value in trained.items()},
+        "the images that it did not learn from, after the training",
+    )
 
 
 def _text(name, value):

@@ -17,6 +17,7 @@ from jobs.reports import run as run_report
 from jobs.training import finished
 from jobs.training.data import hash_of_names
 from jobs.training.finished import LearnedClasses, config_of
+from jobs.training.model_card import card
 from jobs.training.model_file import load_model
 from tests.support.console import RecordingConsole
 from tests.support.images import store_of
@@ -149,9 +150,27 @@ def test_pictures_that_are_not_as_they_were_written_are_left_out_by_name(trained
     assert f"{tmp_path / names[0]} is not as jobs.evaluate wrote it, and is left out" in said.lines[0]
     origin = json.loads((tmp_path / "evaluation.json").read_text())
     assert (origin["step"], origin["labels"]) == (6, None)
-    (tmp_path / "evaluation.json").write_text(json.dumps(origin | {"network": "0" * 64}))
+    other = shutil.copytree(run, tmp_path / "other")
+    with open(other / "model.keras", "ab") as file:
+        file.write(b"0")
+    assert reports.pictures_of_network(tmp_path, other, said) == []
+    assert (
+        f"left out: {tmp_path / 'evaluation.json'} is of another network than {other} has now; jobs.ev" in said.lines[1]
+    )
+    (tmp_path / "evaluation.json").write_text(json.dumps(origin | {"top1": 1.0}))
     assert reports.pictures_of_network(tmp_path, run, said) == []
-    assert "are of another network than" in said.lines[1]
+    assert f"{tmp_path / 'evaluation.json'} is damaged (it does not have the hash that it names)" in said.lines[2]
+
+
+def test_the_card_has_no_figures_of_another_network_s_evaluation(trained, tmp_path):
+    run = shutil.copytree(trained[0]["run"], tmp_path / "run")
+    model = load_model(run)
+    (run / "evaluation").mkdir(exist_ok=True)
+    run_directory.write_evaluation(run / "evaluation", run, {"top1": 0.98765, "count": 7})
+    assert "98.8%" in card(run, model) and "the 7 images" in card(run, model)
+    with open(run / "model.keras", "ab") as file:
+        file.write(b"0")
+    assert "98.8%" not in card(run, model)
 
 
 @pytest.mark.parametrize("epochs", [2, 3])

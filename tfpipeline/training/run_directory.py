@@ -8,7 +8,16 @@ import pathlib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 
-from tfpipeline.system import UserError, lock, remove_leftovers, this_process, to_json, write_csv, write_file
+from tfpipeline.system import (
+    UserError,
+    lock,
+    remove_leftovers,
+    sha256_of_file,
+    this_process,
+    to_json,
+    write_csv,
+    write_file,
+)
 from tfpipeline.training import checkpoint
 from tfpipeline.training.clock import CLOCK
 from tfpipeline.training.distributed import Workers
@@ -18,7 +27,7 @@ Say = Callable[[str], None]
 LOCK, CONFIG, HISTORY, CHECKPOINTS = "lock", "config.json", "history.csv", "checkpoints"
 _HASH = "sha256"  # In config.json, beside "flags".
 _KINDS: dict[str, type] = {"flags": dict, "experiment": dict, "machine": dict, "class_names": list}
-FIGURES, MODEL, GRADIENTS = "figures.json", "model.keras", "gradients.csv"
+FIGURES, MODEL, GRADIENTS, EVALUATION = "figures.json", "model.keras", "gradients.csv", "evaluation.json"
 
 
 @contextlib.contextmanager
@@ -270,6 +279,34 @@ def read_figures(directory: pathlib.Path) -> dict:
         raise UserError(
             f"{path} is damaged ({error}); remove it: the same jobs.train command with --resume writes it again"
         ) from error
+
+
+def write_evaluation(place: pathlib.Path, directory: pathlib.Path, said: dict) -> None:
+    """Writes evaluation.json into the directory of an evaluation, with a hash over all that it says.
+
+    Args:
+        place: that directory.
+        directory: of the run; the file says of which network the evaluation is.
+        said: what else there is to say, for JSON.
+    """
+    _write_hashed(place / EVALUATION, {"network": sha256_of_file(directory / MODEL), **said})
+
+
+def read_evaluation(place: pathlib.Path, directory: pathlib.Path) -> dict | None:
+    """What evaluation.json in the directory of an evaluation says; None where there is none.
+
+    Raises:
+        UserError: it is damaged, or of another network than the run has now.
+    """
+    path = place / EVALUATION
+    again = "jobs.evaluate makes the evaluation anew"
+    try:
+        said = _read_hashed(path)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); {again}") from error
+    if said is not None and said.get("network") != sha256_of_file(directory / MODEL):
+        raise UserError(f"{path} is of another network than {directory} has now; {again}")
+    return said
 
 
 def read_gradients(directory: pathlib.Path) -> dict[str, list[float]]:
