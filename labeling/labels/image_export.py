@@ -21,7 +21,7 @@ from tfpipeline.system import SILENT, Console, StopRequest
 
 IMAGES_PER_FILE = 100_000
 _SPLIT = "train"
-_LONGEST = 100  # characters of a name in a name of a file
+_LONGEST = 60  # characters of a name in a name of a file, which has at most 255 bytes
 _NO_NAME = re.compile(r"[\x00-\x1f\x7f/\\:*?\"<>|]+")  # what file systems refuse somewhere
 
 
@@ -220,7 +220,7 @@ def _as_png(pixels):
 
 def _file_name(name):
     """The end of a name as one that every file system takes."""
-    return (_NO_NAME.sub("_", name)[-_LONGEST:].strip(" ") or "_").removeprefix(".") or "_"
+    return _NO_NAME.sub("_", name)[-_LONGEST:].lstrip(". ").rstrip(" ") or "_"
 
 
 def _unique(names):

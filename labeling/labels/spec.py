@@ -27,11 +27,8 @@ def _is_list_of(fits):
 
 
 def _is_teacher(value):
-    return (
-        isinstance(value, dict)
-        and all(_is_text(value.get(name)) for name in ("fingerprint", "interpolation"))
-        and isinstance(value.get("weight"), int | float)
-    )
+    kinds = {"fingerprint": str, "interpolation": str, "weight": int | float}
+    return isinstance(value, dict) and all(isinstance(value[name], kinds[name]) for name in kinds.keys() & value)
 
 
 # What each field must be.
@@ -166,7 +163,7 @@ class LabelSpec:
         identity = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         identity = {name: value for name, value in identity.items() if name not in rest}
         for key in ("fingerprint", "interpolation", "weight"):
-            identity[f"teacher {key}"] = ", ".join(str(teacher[key]) for teacher in self.teachers)
+            identity[f"teacher {key}"] = ", ".join(str(teacher.get(key)) for teacher in self.teachers)
         return identity | {"subset": self._subset_in_short(), "class map": self._map_in_short()}
 
     def _subset_in_short(self):

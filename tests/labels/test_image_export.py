@@ -139,3 +139,17 @@ def test_flags_that_do_not_go_together(argv, message):
 
 def test_the_program_writes_the_forms_that_its_flag_offers():
     assert tuple(image_export.IMAGE_FORMS) == export.IMAGE_FORMS
+
+
+def test_class_names_that_lead_out_or_are_too_long_are_folders_inside(tmp_path):
+    images = store_of("shapes", limit=2, size=8, cache=tmp_path / "cache")
+    files, names = images.description["files"], ("...", "../../x", "..", "名" * 300, "/etc")
+    spec = LabelSpec(images.fingerprint, files["images.npy"], files["names.txt"], 2, 2, (), len(names), names, K)
+    create_labels(tmp_path / "labels", spec).write_shard(Span(0, 2), random_answers(2, 0))
+    argv = ["--labels", tmp_path / "labels", "--images", "shapes", "--limit", 2, "--size", 8, "--to", "imagefolder"]
+    argv += ["--cache", tmp_path / "cache", "--out", tmp_path / "in" / "out", "--quiet"]
+    export.run(command.parse(export.Config, list(map(str, argv)), "export", ""))
+    folders = (tmp_path / "in" / "out" / "classes.txt").read_text(encoding="utf-8").splitlines()
+    assert folders == ["_ (0)", "_.._x", "_ (2)", "名" * 60, "_etc"]
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["out"]
+    assert all(path.parent.parent == tmp_path / "in" / "out" for path in (tmp_path / "in").rglob("*.png"))
