@@ -16,7 +16,8 @@ class TeacherFlags(Flags):
 
     teacher: tuple[str, ...] = required(
         "bundled, a SavedModel directory, a TF-Hub URL, hub:NAME (mobilenet_v2, inception_v3, ...; a wrong NAME lists "
-        "all), kaggle:OWNER/MODEL/..., keras:NAME, or a .keras, .h5 or .onnx file; may be repeated",
+        "all), kaggle:OWNER/MODEL/..., keras:NAME, preset:NAME_OR_DIR of Keras Hub, or a .keras, .h5 or .onnx file; "
+        "may be repeated",
         metavar="SPEC",
     )
     weight: tuple[float, ...] = flag((), "weight of the teacher among several (default: 1)", metavar="W")

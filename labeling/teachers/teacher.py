@@ -127,7 +127,7 @@ def load_teacher(
 
     Args:
         spec: "bundled"; a SavedModel directory, "hub:NAME", a TF-Hub URL, "kaggle:..."; "keras:NAME"; a .keras or .h5
-            file; an .onnx file, perhaps after "onnx:".
+            file; an .onnx file, perhaps after "onnx:"; a folder of Keras Hub, or "preset:NAME".
         range: one of conventions.RANGES, when the person knows better than the conventions.
         size: height and width of its input, for a network that takes any.
         classes: number of classes; one less than the network answers means that output 0 is the background.
@@ -177,8 +177,10 @@ def _network(spec, trust):
         from labeling.teachers import saved_models
 
         return saved_models.load(str(BUNDLED), trust)
-    from labeling.teachers import keras_models, onnx_files, saved_models
+    from labeling.teachers import keras_models, onnx_files, presets, saved_models
 
+    if spec.startswith(presets.KIND) or presets.is_folder(spec):
+        return presets.load(spec, trust)
     if spec.startswith(onnx_files.KIND) or spec.lower().endswith(onnx_files.SUFFIX):
         return onnx_files.load(spec)
     if spec.startswith(keras_models.APPLICATION):

@@ -67,3 +67,21 @@ def test_a_published_onnx_classifier_labels_as_its_own_runtime_answers(tmp_path)
     by_class = np.take_along_axis(np.exp(found.log_probs.astype(np.float64)), np.argsort(found.top_k), 1)
     np.testing.assert_allclose(by_class, expected, atol=2e-3)
     check_student(tmp_path)
+
+
+@pytest.mark.extras
+def test_a_preset_of_keras_hub_labels_as_it_answers(tmp_path):
+    import keras
+    import tensorflow as tf
+
+    from tests.support.tiny_presets import save_preset  # needs keras-hub
+
+    scale, offset = [0.02] * 3, [-2.0] * 3
+    model = save_preset(tmp_path / "preset", scale, offset, classes=12)
+    found, figures = label(tmp_path, f"preset:{tmp_path / 'preset'}", "--interpolation", "area")
+    assert figures["labeled"] == LIMIT
+    pixels = store_of("shapes", limit=LIMIT, cache=tmp_path / "cache").images[:]
+    shrunk = tf.image.resize(pixels, (32, 32), "area")
+    expected = keras.ops.log_softmax(model(shrunk * scale + offset, training=False)).numpy()
+    np.testing.assert_allclose(found.log_probs, -np.sort(-expected)[:, :12], atol=4e-3)
+    check_student(tmp_path)
