@@ -23,6 +23,7 @@ from tfpipeline.system import (
     StopRequest,
     UserError,
     flags,
+    message_of,
     temporary_directory,
     to_json,
 )
@@ -37,7 +38,6 @@ _REGISTRY = tyro.constructors.ConstructorRegistry()
 _FRAME = re.compile(r"^[╭╰│─ ]+|[╮╯│─ ]+$")
 _HELP = "For full helptext"
 _DEBUG = "--debug"
-_COLOR = re.compile(r"\[[0-9;]*m")
 _LONGEST = 400  # letters of an error that nobody foresaw
 
 
@@ -208,15 +208,8 @@ def _line_of(error: Exception, debug: bool) -> object:
         return f"{error}; check the path, its permissions and the free space"
     if debug:
         raise error
-    what = f"an error that nobody foresaw: {type(error).__name__}: {_brief(error)}"
+    what = f"an error that nobody foresaw: {type(error).__name__}: {message_of(error, _LONGEST)}"
     return f"{what}; the same command with {_DEBUG} shows where, CONTRIBUTING.md how to report it"
-
-
-def _brief(error: Exception) -> str:
-    """What an error says, without the frames, the arguments and the colors that TensorFlow and Keras put into it."""
-    lines = [_COLOR.sub("", line).strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[-1] if lines[:1] == ["in user code:"] else " ".join(lines)
-    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
 
 
 def _prepare_streams() -> None:

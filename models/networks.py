@@ -27,7 +27,7 @@ from models.layers import (
     Patchify,
     Shape,
 )
-from tfpipeline.system import FlagError
+from tfpipeline.system import FlagError, message_of
 
 # Natural images have a mean of about 120 and a standard deviation of about 64: the first layer sees about N(0, 1).
 PIXEL_MEAN, PIXEL_DEVIATION = 120.0, 64.0
@@ -108,8 +108,7 @@ def build(name: str, image_shape: Sequence[int | None], classes: int, **options:
             "enlarge them, or pool less"
         ) from error
     except ValueError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise FlagError(f"--network {name} does not fit images of {shape}{given}: {reason}") from error
+        raise FlagError(f"--network {name} does not fit images of {shape}{given}: {message_of(error)}") from error
 
 
 def _build(name: str, image_shape: Shape, classes: int, options: dict[str, Any]) -> keras.Model:

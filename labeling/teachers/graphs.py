@@ -16,8 +16,7 @@ from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model import loader_impl
 from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
-from labeling.teachers.network import first_line
-from tfpipeline.system import UserError
+from tfpipeline.system import UserError, message_of
 
 # Operations with state that stay inside the graph, as whole names.
 _INNER_STATE = re.compile(
@@ -73,7 +72,7 @@ def check(spec: str, directory: pathlib.Path) -> None:
         content = loader_impl.parse_saved_model(str(directory))
     except Exception as error:  # Damage shows as any exception.
         raise UserError(
-            f"teacher {spec}: {directory} does not load as a SavedModel ({first_line(error)}); copy it anew"
+            f"teacher {spec}: {directory} does not load as a SavedModel ({message_of(error)}); copy it anew"
         ) from error
     _check_fingerprint(spec, directory)
     for graph in content.meta_graphs:
@@ -96,7 +95,7 @@ def _check_fingerprint(spec, directory):
             for read in (fingerprinting.ReadSavedModelFingerprint, fingerprinting.CreateFingerprintDef)
         )
     except Exception as error:
-        raise UserError(f"teacher {spec}: {path} is damaged ({first_line(error)}); copy it anew") from error
+        raise UserError(f"teacher {spec}: {path} is damaged ({message_of(error)}); copy it anew") from error
     if written.saved_model_checksum != found.saved_model_checksum:
         raise UserError(
             f"teacher {spec}: {directory / 'saved_model.pb'} or {path} is damaged: the checksum is "

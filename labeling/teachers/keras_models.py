@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from labeling.teachers import architectures, conventions, keras_files
-from labeling.teachers.network import Network, as_type, check_images, first_line
-from tfpipeline.system import UserError, sha256_of_file
+from labeling.teachers.network import Network, as_type, check_images
+from tfpipeline.system import UserError, message_of, sha256_of_file
 
 APPLICATION = "keras:"
 FILE_SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -88,7 +88,7 @@ def file(spec: str, trust: bool = False) -> Network:
         ) from error
     except Exception as error:  # What damage makes zip, HDF5 and JSON raise is anything.
         raise UserError(
-            f"teacher {spec} is no whole Keras model ({first_line(error)}); weights alone are not enough: save the "
+            f"teacher {spec} is no whole Keras model ({message_of(error)}); weights alone are not enough: save the "
             "model with model.save"
         ) from error
     try:
@@ -101,7 +101,7 @@ def file(spec: str, trust: bool = False) -> Network:
     except Exception as error:
         raise UserError(
             f"teacher {spec} was written by Keras {version} and does not load in {library.__version__} "
-            f"({first_line(error)}); load it with its own version, or export it as a SavedModel"
+            f"({message_of(error)}); load it with its own version, or export it as a SavedModel"
         ) from error
 
 

@@ -6,6 +6,8 @@ import tensorflow as tf
 SOFTMAX, SIGMOID = "Softmax", "Sigmoid"
 PRODUCTS = ("MatMul", "BatchMatMulV2", "Einsum", "Conv2D", "DepthwiseConv2dNative")
 
+HIGHEST = "TopKV2"
+
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # Numbers pass through these, all or some of them, as they are or nearly so.
 _PASSING = frozenset(

@@ -98,8 +98,3 @@ def call_in_steps(call: Callable[[tf.Tensor], tf.Tensor], batch: int, outputs: i
         return tf.reshape(answers, (-1, outputs))[:count]
 
     return call_any
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of a library says first, for a message of one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -21,8 +21,8 @@ import tensorflow as tf
 
 from labeling.teachers.flags import InputRange
 from labeling.teachers.last_operation import PRODUCTS
-from labeling.teachers.network import Network, as_type, check_images, first_line
-from tfpipeline.system import UserError, sha256_of_file
+from labeling.teachers.network import Network, as_type, check_images
+from tfpipeline.system import UserError, message_of, sha256_of_file
 
 KIND, SUFFIX = "onnx:", ".onnx"
 # What is subtracted from pixels in 0..1, and what they are divided by, in the ranges that have names.
@@ -102,7 +102,7 @@ def load(spec: str) -> Network:
         raise
     except Exception as error:  # What damage makes the libraries raise is anything.
         raise UserError(
-            f"teacher {spec} is no whole ONNX model that ONNX Runtime runs ({first_line(error)}); export it again"
+            f"teacher {spec} is no whole ONNX model that ONNX Runtime runs ({message_of(error)}); export it again"
         ) from error
     stated = _read_stated(path, model)
     network = _network(spec, OnnxProgram(path, digest, session), session, stated, digest)

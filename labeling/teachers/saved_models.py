@@ -8,8 +8,8 @@ import re
 import tensorflow as tf
 
 from labeling.teachers import graphs, hub, registry
-from labeling.teachers.network import Network, as_type, check_images, first_line
-from tfpipeline.system import UserError, sha256_of_file
+from labeling.teachers.network import Network, as_type, check_images
+from tfpipeline.system import UserError, message_of, sha256_of_file
 
 _FEATURES = re.compile(r"feature[-_]?vectors?")
 
@@ -34,7 +34,7 @@ def load(spec: str, trust: bool = False) -> Network:
     try:
         loaded = tf.saved_model.load(str(directory))
     except Exception as error:  # What damage makes TensorFlow raise is anything.
-        raise UserError(f"teacher {spec}: {directory} does not load as a SavedModel ({first_line(error)})") from error
+        raise UserError(f"teacher {spec}: {directory} does not load as a SavedModel ({message_of(error)})") from error
     function, signature = _callable(spec, loaded)
     shape, dtype = signature.shape, signature.dtype
     check_images(spec, shape, dtype)
@@ -63,7 +63,7 @@ def _resolve(spec):
         except Exception as error:  # What a server's answer makes the libraries raise is anything.
             kaggle = known.kaggle if known and known.kaggle else "OWNER/MODEL/tensorFlow2/VARIATION/VERSION"
             raise UserError(
-                f"teacher {spec} could not be fetched ({first_line(error)}); download its SavedModel by other means "
+                f"teacher {spec} could not be fetched ({message_of(error)}); download its SavedModel by other means "
                 f"and give the directory, or give --teacher {registry.KAGGLE}{kaggle}"
             ) from error
     directory = pathlib.Path(spec)
@@ -84,7 +84,7 @@ def _fetch_from_kaggle(spec):
     try:
         return pathlib.Path(kagglehub.model_download(spec.removeprefix(registry.KAGGLE)))
     except Exception as error:  # What a server's answer makes the client raise is anything.
-        raise UserError(f"teacher {spec} could not be fetched from Kaggle ({first_line(error)})") from error
+        raise UserError(f"teacher {spec} could not be fetched from Kaggle ({message_of(error)})") from error
 
 
 def _callable(spec, loaded):

@@ -20,12 +20,13 @@ from labeling.teachers.conventions import (
     to_range,
 )
 from labeling.teachers.flags import InputRange
-from labeling.teachers.last_operation import last_operation
-from labeling.teachers.network import Network, call_in_steps, first_line
-from tfpipeline.system import FlagError, UserError
+from labeling.teachers.last_operation import HIGHEST, last_operation
+from labeling.teachers.network import Network, call_in_steps
+from tfpipeline.system import FlagError, UserError, message_of
 
 BUNDLED = pathlib.Path(__file__).parent / "bundled"
 CLASSES_FILE = "classes.txt"
+_ROUNDING = 0.01  # of the largest answer; two runs of one computation differ by less, in bfloat16 too
 # Of several rows per image, the one with the first of these names is the classes'.
 _ROW_NAMES = ("logits", "probabilities", "predictions", "scores")
 
@@ -208,7 +209,7 @@ def _choose_output(spec, network, range, size):
         at_a_time = f", {network.batch} in a batch" if network.batch else ""
         raise UserError(
             f"teacher {spec} does not take images of {size}x{size} pixels{at_a_time} "
-            f"({first_line(error)}); give another --teacher-size"
+            f"({message_of(error)}); give another --teacher-size"
         ) from error
     index, outputs = _find_row(spec, answers)
 
@@ -217,6 +218,11 @@ def _choose_output(spec, network, range, size):
 
     signature = tf.TensorSpec((network.batch, size, size, 3), tf.float32)
     operation = network.operation or last_operation(tf.function(call).get_concrete_function(signature))
+    if operation == HIGHEST:
+        raise UserError(
+            f"teacher {spec} answers the {outputs:,} highest of its numbers, in the order of their size, not one for "
+            "each class; export it without that"
+        )
     if network.batch:
         call = call_in_steps(call, network.batch, outputs)
     return dataclasses.replace(network, call=call, operation=operation)
@@ -225,13 +231,18 @@ def _choose_output(spec, network, range, size):
 def _find_row(spec, answers):
     """(index among the flattened answers, length) of the floating row per image: the only one, or the one so called."""
     tensors = tf.nest.flatten(answers)
+    integers = {tuple(tensor.shape) for tensor in tensors if tensor.dtype.is_integer}
     names = [""] * len(tensors)
     if isinstance(answers, Mapping) and len(answers) == len(tensors):
         names = sorted(answers)  # As they are flattened.
     rows = {
         index: name
         for index, (name, tensor) in enumerate(zip(names, tensors, strict=True))
-        if tensor.dtype.is_floating and tensor.shape.rank == 2 and tensor.shape[-1] > 1
+        if isinstance(tensor, tf.Tensor)
+        and tensor.dtype.is_floating
+        and tensor.shape.rank == 2
+        and tensor.shape[-1] > 1
+        if tuple(tensor.shape) not in integers  # which say the classes of the highest few
     }
     called = [index for known in _ROW_NAMES for index, name in rows.items() if name == known]
     if len(rows) != 1 and not called:
@@ -253,10 +264,17 @@ def _shape_of(tensor):
 
 def _probe(spec, network, range, size):
     """The answers to a few pictures, (B, n)."""
-    answers = network.call(to_range(probe_pictures(size), range))
+    pictures = to_range(probe_pictures(size), range)
+    answers = network.call(pictures)
     if not tf.reduce_all(tf.math.is_finite(answers)):
         raise UserError(
             f"teacher {spec} answers NaN or infinity to pictures in the range {range}; check --teacher-range"
+        )
+    moved = tf.reduce_max(tf.abs(network.call(pictures) - answers)) / tf.reduce_max(tf.abs(answers))
+    if moved > _ROUNDING:
+        raise UserError(
+            f"teacher {spec} answers the same pictures otherwise each time (by up to {moved:.1%}): it draws random "
+            "numbers, such as those of dropout or augmentation; export it for inference"
         )
     if network.ends_in and output_kind(answers, network.operation) == "logits" and tf.reduce_min(answers) >= 0.0:
         raise UserError(

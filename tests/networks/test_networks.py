@@ -206,6 +206,7 @@ NUMBERS = {
     },
     "sequential_cnn": {"levels": ANY_WIDTHS, "flat_levels": ANY_WIDTHS, "layers_per_level": LAYERS},
     "global_pool_cnn": {"filters_per_layer": WIDTHS},
+    "pooled_resnet": {"filters_per_layer": WIDTHS, "layers_per_block": LAYERS},
     "fast_resnet": {"width": COUNTS, "stem_strides": "a whole number in 0..65536"},
 }
 
@@ -220,7 +221,7 @@ def refusal_of(name, pairs, shape=(16, 16, 3), **options):
 
 def test_every_number_among_the_options_is_tested():
     for name in networks.NETWORKS:
-        others = {"activation", "mode", "dropout", "batch_norm", "bottleneck"}
+        others = {"activation", "mode", "dropout", "batch_norm", "bottleneck", "global_pooling", "shortcut"}
         assert set(networks.options_of(name)) - others == NUMBERS[name].keys()
 
 
@@ -271,7 +272,7 @@ def test_lists_are_as_good_as_tuples_and_an_int_as_good_as_a_float():
     assert networks.parameter_count(model) == 48 * 3 + 3 + 3 * 2 + 2 + 2 * 10 + 10
 
 
-ANY_SIZE = {"resnet_classifier", "sequential_cnn", "global_pool_cnn", "fast_resnet"}
+ANY_SIZE = {"resnet_classifier", "sequential_cnn", "global_pool_cnn", "fast_resnet", "pooled_resnet"}
 
 
 @pytest.mark.parametrize("name", sorted(ANY_SIZE))

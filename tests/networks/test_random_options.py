@@ -26,6 +26,8 @@ RIGHT = {
     Switch: strategies.sampled_from(["true", "false", "True"]),
     networks.ActivationName: strategies.sampled_from(sorted(networks.FUNCTIONS)),
     networks.GlobalPoolingMode: strategies.sampled_from(["mean", "max"]),
+    networks.GlobalPoolingOrNone: strategies.sampled_from(["none", "mean", "max"]),
+    networks.Shortcuts: strategies.sampled_from(["layer", "pool"]),
 }
 WRONG = ("-1", "1.5", "x", "nan", "inf", "1e9", "70000", "8,,-2", "1,x", "--", "none", "2 3", "\u0663", "0x2")
 
@@ -38,14 +40,18 @@ def is_small_enough(name, options, height, width):
         count = len(options.get("filters_per_layer", default)) * options.get("layers_per_block", 2)
         pools = (count - (name == "resnet_classifier")) // options.get("pool_every", 2)
         return length >> pools >= 1
+    if name == "pooled_resnet":
+        return length >> len(options["filters_per_layer"]) >= 1
     if name == "fast_resnet":
         return -(-length // (options.get("stem_strides", 0) or 1)) >> 3 >= 1
     return name != "patchify_net" or not (height % options.get("patch_size", 4) or width % options.get("patch_size", 4))
 
 
-def is_for_bottlenecks(name, options):
-    widths = options.get("filters_per_layer", (64,))
-    return not (name == "resnet_classifier" and options.get("bottleneck")) or not any(width % 4 for width in widths)
+def goes_together(options):
+    """Whether a bottleneck, where there is one, has a shortcut of its own and numbers of filters that 4 divides."""
+    if not options.get("bottleneck"):
+        return True
+    return options.get("shortcut") != "pool" and not any(width % 4 for width in options["filters_per_layer"])
 
 
 @fuzz(60)
@@ -70,10 +76,10 @@ def test_random_options_train_a_step_or_are_refused_by_name(data):
         assert str(refusal.value).startswith(f"--network-options {wrong}=") and "\n" not in str(refusal.value)
         return
     options = networks.parse_options(name, pairs)
-    if not (is_small_enough(name, options, height, width) and is_for_bottlenecks(name, options)):
+    if not (is_small_enough(name, options, height, width) and goes_together(options)):
         with pytest.raises(FlagError) as refusal:
             networks.build(name, (height, width, 3), CLASSES, **options)
-        assert str(refusal.value).startswith(("--network", "--network-options filters_per_layer"))
+        assert str(refusal.value).startswith("--network")
         assert "\n" not in str(refusal.value)
         return
     keras.utils.set_random_seed(0)
@@ -99,6 +105,8 @@ def is_right(annotation, text):
             return all(1 <= number <= 65536 for number in numbers) and (len(numbers) > 0 or "nothing" in must.be)
         if kind is int:
             return int(text) >= (0 if "0.." in must.be else 1) and int(text) <= (1000 if "1000" in must.be else 65536)
+        if kind is str:
+            return text in must.be.removeprefix("one of ").replace(" or ", ", ").split(", ")
         return kind is float and 0 <= float(text) < 1
     except ValueError:
         return False

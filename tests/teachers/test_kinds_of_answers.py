@@ -153,6 +153,16 @@ def test_of_several_answers_the_row_of_the_classes_is_read(tmp_path, function):
         (lambda x: logits(x)[:, :1], r"answers float32 \(B, 1\); a classifier answers one row per image"),
         (lambda x: tf.cast(logits(x), tf.int32), r"answers int32 \(B, 5\)"),
         (lambda x: logits(x)[:, None, None], r"answers float32 \(B, 1, 1, 5\)"),
+        (lambda x: tf.math.top_k(logits(x), 3), r"answers float32 \(B, 3\), int32 \(B, 3\)"),
+        (lambda x: {"scores": tf.sort(logits(x)), "classes": tf.argsort(logits(x))}, r"classes int32 \(B, 5\), scores"),
+        (lambda x: tf.math.top_k(logits(x), 3)[0], "answers the 3 highest of its numbers, in the order of their size"),
+        (lambda x: tf.RaggedTensor.from_tensor(logits(x)), r"answers float32 \(B, 5\); a classifier"),
+        (lambda x: logits(x) + tf.random.normal((5,)), r"answers the same pictures otherwise each time \(by up to"),
+        (lambda x: tf.nn.dropout(logits(x), 0.5), "it draws random numbers, such as those of dropout"),
+        (
+            lambda x: (tf.debugging.assert_less(tf.reduce_max(x), 0.5, "too bright"), logits(x))[1],
+            r"does not take images of 16x16 pixels \(.*assertion failed: \[too bright\]",
+        ),
     ],
 )
 def test_answers_that_are_not_one_row_are_refused_with_their_shapes(tmp_path, function, message):

@@ -4,6 +4,7 @@ from .console import Console as Console
 from .errors import FlagError as FlagError
 from .errors import Stopped as Stopped
 from .errors import UserError as UserError
+from .errors import message_of as message_of
 from .files import PARTIAL as PARTIAL
 from .files import new_directory as new_directory
 from .files import publish_directory as publish_directory
