@@ -170,7 +170,7 @@ def measure_speed(flags, directory: pathlib.Path) -> dict:
 
     plain_top = np.concatenate(found["plain"]).argmax(1)
     top = {name: np.concatenate([labels.read_all().view(0).top_k for labels in found[name]]) for name in precisions}
-    truth = quality.truth_in_classes_of(spec, store)
+    truth = quality.known_truth(spec, store)
     accuracy = {
         (name, k): share_in_top(top[name][: len(store)], truth, k)
         for name, k in itertools.product(precisions, (1, TOP))

@@ -97,7 +97,7 @@ def plan(task: Task) -> dict:
 def print_quality(task: Task, store: LabelStore) -> dict:
     """Prints how good the labels are, and returns the figures."""
     answers = store.read_all().view(0)
-    truth = quality.truth_in_classes_of(store.spec, task.images, task.console)
+    truth = quality.known_truth(store.spec, task.images, task.console)
     figures = quality.figures(answers, truth)
     print_figures(figures)
     histogram = quality.class_histogram(answers, store.spec.classes)

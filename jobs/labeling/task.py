@@ -53,7 +53,7 @@ class Task:
         if self.config.work.no_gate:
             return
         batch_size = self.config.work.batch_size or runtime_choice.DEFAULT_BATCH_SIZE
-        truth = quality.truth_in_classes_of(self.spec, self.images)
+        truth = quality.known_truth(self.spec, self.images)
         is_whole = not (self.config.teachers.classes or self.config.teachers.class_map)
         classes = len(self.images.classes) if is_whole else 0
         for expert in self.experts:

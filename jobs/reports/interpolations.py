@@ -82,7 +82,7 @@ def compare(
     names = [teacher.name for teacher in teachers]
     comparisons = []
     for number, teacher in enumerate(teachers):
-        truth = quality.truth_in_classes_of(teacher, images, console)
+        truth = quality.known_truth(teacher, images, console)
         truth = None if truth is None else truth[positions]
         others = responses[:number] + responses[number + 1 :]
         comparisons.append(

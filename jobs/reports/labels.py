@@ -87,7 +87,7 @@ def judge_labels(labels: str, against: Sequence[str], images: ImageStore, consol
         teacher = "+".join(teacher["name"] for teacher in store.spec.teachers)
         views = [f"{teacher} ({view})" for view in store.spec.views]
         found += opinions_of(store.read_all(), store.spec.classes, views)
-    truth = quality.truth_in_classes_of(spec, images, console)
+    truth = quality.known_truth(spec, images, console)
     names = [short_name(name) for name in quality.class_names(spec, images.classes)]
     count = len(spec.views)
     return Judgment(images, found[0], found[1:count], found[count:], truth, names)

@@ -121,7 +121,7 @@ def _learn_answers(store, labels, console, replay):
     return LabeledImages(
         store.images,
         spec.classes,
-        truth_or_unknown(spec, store, console),
+        truth_in_classes_of(spec, store, console),
         everything.view(whole),
         identity,
         spec,
@@ -164,7 +164,7 @@ def join_held_out(store: ImageStore, labels: str | None, training: LabeledImages
     if isinstance(counting, TrueClasses) and not (counting.class_names and store.classes):
         truth = store.truth  # Without names the numbers are all that there is.
     else:
-        truth = truth_or_unknown(counting, store, console)
+        truth = truth_in_classes_of(counting, store, console)
     if labels is not None:
         stored = open_joined(store, labels, console)
         if stored.spec.classes != training.classes:
@@ -188,7 +188,7 @@ def join_held_out(store: ImageStore, labels: str | None, training: LabeledImages
 
 def _counts_like(spec, counting, store, truth):
     """Whether labels count the classes as training does: by what both say, and by the truth where it is known."""
-    by_labels = quality.truth_in_classes_of(spec, store)
+    by_labels = quality.known_truth(spec, store)
     said = isinstance(counting, TrueClasses) or count_alike(spec, counting)
     return said and (by_labels is None or np.array_equal(by_labels, truth))
 
@@ -238,9 +238,9 @@ def _note_view(views, whole, labels, console):
         )
 
 
-def truth_or_unknown(counting: Counting, store: ImageStore, console: Console) -> np.ndarray:
+def truth_in_classes_of(counting: Counting, store: ImageStore, console: Console) -> np.ndarray:
     """The truth as `counting` counts the classes, int32 (N,), -1 where it is unknown or cannot be counted so."""
-    truth = quality.truth_in_classes_of(counting, store, console)
+    truth = quality.known_truth(counting, store, console)
     return np.full(len(store), -1, np.int32) if truth is None else truth
 
 

@@ -16,7 +16,7 @@ from jobs.training.data import (
     hash_of_names,
     open_joined,
     spec_in,
-    truth_or_unknown,
+    truth_in_classes_of,
 )
 from jobs.training.held_out import held_out_images, holds_out, split_store
 from labeling.labels import LabelSpec, count_alike, quality
@@ -117,11 +117,11 @@ class LearnedClasses:
             UserError: the truth counts other classes than the network, and nothing tells how they belong together.
         """
         if self.spec is not None and self.spec.class_names:
-            return truth_or_unknown(self.spec, store, console)
+            return truth_in_classes_of(self.spec, store, console)
         if self.class_names and store.classes:
             return self._by_name(store, console)
         if self.spec is not None:
-            return truth_or_unknown(self.spec, store, console)
+            return truth_in_classes_of(self.spec, store, console)
         if len(store.classes) not in (0, self.count) or store.truth.max() >= self.count:
             raise UserError(
                 f"the truth counts {len(store.classes) or store.truth.max() + 1:,} classes, the network "

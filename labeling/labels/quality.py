@@ -57,7 +57,7 @@ def class_histogram(answers: Answers, classes: int) -> np.ndarray:
     return np.bincount(answers.first, minlength=classes)
 
 
-def truth_in_classes_of(counting: Counting, image_store: ImageStore, console: Console = SILENT) -> np.ndarray | None:
+def known_truth(counting: Counting, image_store: ImageStore, console: Console = SILENT) -> np.ndarray | None:
     """The truth of the images, counted as labels or a teacher count their classes.
 
     Args:

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 
 from labeling.teachers import architectures
-from labeling.teachers.network import Network, first_line
-from tfpipeline.system import UserError, sha256_of_file
+from labeling.teachers.network import Network
+from tfpipeline.system import UserError, message_of, sha256_of_file
 
 KIND = "preset:"
 _CONFIG = "config.json"
@@ -61,7 +61,7 @@ def load(spec: str, trust: bool = False) -> Network:
         raise
     except Exception as error:  # What damage, or a server's answer, makes the libraries raise is anything.
         raise UserError(
-            f"teacher {spec} does not load as an image classifier of Keras Hub ({first_line(error)}); get it again, or "
+            f"teacher {spec} does not load as an image classifier of Keras Hub ({message_of(error)}); get it again, or "
             "save it with save_to_preset"
         ) from error
 

@@ -158,13 +158,13 @@ FOLDERS = [(wnid, wnid) for wnid in (WNIDS[5], WNIDS[900], WNIDS[2])]
     ids=["index", "wnid of folders", "wnid in labels", "name", "index of few", "no subset", "two of one name"],
 )
 def test_truth_is_counted_in_the_positions_of_the_subset(labels, classes, truth, expected):
-    assert quality.truth_in_classes_of(labels, images_of(truth, classes)).tolist() == expected
+    assert quality.known_truth(labels, images_of(truth, classes)).tolist() == expected
 
 
 def test_truth_of_other_classes_is_no_truth():
     labels = labels_of(classes=2, subset=(3, 0), subset_of=5)
     console = RecordingConsole()
-    assert quality.truth_in_classes_of(labels, images_of([0, 1], [("x", "x"), ("y", "y")]), console) is None
+    assert quality.known_truth(labels, images_of([0, 1], [("x", "x"), ("y", "y")]), console) is None
     assert "the truth counts 2 classes and the teacher 5" in console.lines[0]
 
 

@@ -162,12 +162,12 @@ def spec_with(classes, class_names=()):
 def test_truth_is_counted_as_the_teacher_counts():
     images = images_with_truth([0, 1, 2, -1], ["cat", "dog", "eel"])
     console = RecordingConsole()
-    truth = quality.truth_in_classes_of(spec_with(3, ("eel", "cat", "ape")), images, console)
+    truth = quality.known_truth(spec_with(3, ("eel", "cat", "ape")), images, console)
     assert truth.tolist() == [1, -1, 0, -1]
-    assert quality.truth_in_classes_of(spec_with(3), images, console).tolist() == [0, 1, 2, -1]
-    assert quality.truth_in_classes_of(spec_with(3), images_with_truth([-1], []), console) is None
+    assert quality.known_truth(spec_with(3), images, console).tolist() == [0, 1, 2, -1]
+    assert quality.known_truth(spec_with(3), images_with_truth([-1], []), console) is None
     assert not console.lines
-    assert quality.truth_in_classes_of(spec_with(1000), images, console) is None
+    assert quality.known_truth(spec_with(1000), images, console) is None
     assert "counts 3 classes and the teacher 1,000" in console.lines[0]
 
 
