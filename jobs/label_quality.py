@@ -30,7 +30,8 @@ class Config(Flags):
     Second opinions are its further stored views and the labels of other teachers. The temperature of the labels is
     fitted on the answers of the other teachers, without these on those to the other views; never on the truth.
     Writes suspicious.csv and, as far as there is something to show, suspicious.png, disagreement.png, reliability.png,
-    class_balance.png and confusion.png.
+    class_balance.png and confusion.png. Where folders or a csv gave the images their classes, doubted.csv and
+    doubted.png show those that are most likely wrong, by confident learning (pip install cleanlab).
     """
 
     quality: QualityFlags
@@ -54,6 +55,7 @@ def run(config: Config) -> dict:
     report.write_balance(judgment, out)
     error, error_at_temperature = report.write_reliability(judgment, temperature, out)
     report.write_confusion(judgment, out)
+    doubted = report.write_doubted(judgment, out, console)
     figures = {
         "top1": None if truth is None else share_in_top(label.answers.top_k, truth, 1),
         "mean_top_probability": float(label.answers.confidence.mean()),
@@ -62,6 +64,7 @@ def run(config: Config) -> dict:
         "temperature": temperature,
         "calibration_error": error,
         "calibration_error_at_temperature": error_at_temperature,
+        "doubted_classes": doubted,
     }
     print_figures(figures)
     return {"images": len(images), "opinions": 1 + len(others), **figures, "out": config.quality.out}

@@ -11,6 +11,7 @@ from labeling.labels import (
     Opinion,
     confident_disagreement,
     count_alike,
+    doubt_given,
     open_labels,
     opinions_of,
     quality,
@@ -111,6 +112,41 @@ def write_suspicious(judgment: Judgment, out: pathlib.Path) -> None:
         strongest = np.argsort(-strength, kind="stable")[:IN_PICTURES]
         chosen = strongest[strength[strongest] > 0]
         _write_sheet(judgment, chosen, "the most confident disagreements", out / "disagreement.png")
+
+
+def write_doubted(judgment: Judgment, out: pathlib.Path, console: Console) -> int | None:
+    """Writes doubted.csv and doubted.png: the images whose given class the teacher doubts most.
+
+    Args:
+        judgment: the labels; their truth is the classes that folders or a csv gave the images.
+        out: where the files go.
+        console: where it is said why there are none.
+
+    Returns:
+        How many given classes confident learning counts as errors; None where nothing is given, or cleanlab missing.
+    """
+    given, names = judgment.truth, judgment.class_names
+    if given is None or len(np.unique(given[given >= 0])) < 2:
+        return None
+    try:
+        doubt = doubt_given(judgment.label, given)
+    except UserError as error:
+        console.say(str(error))
+        return None
+    rows = zip(doubt.images.tolist(), doubt.score, doubt.probability, doubt.instead, doubt.is_error, strict=True)
+    table = [
+        [i, judgment.images.names[i], names[given[i]], f"{score:.4f}", f"{p:.4f}", names[instead], int(is_error)]
+        for i, score, p, instead, is_error in rows
+    ]
+    header = ["index", "name", "given", "score", "probability", "answer", "is_error"]
+    write_csv(out / "doubted.csv", header, table[:IN_TABLE])
+    shown = range(min(IN_PICTURES, len(table)))
+    captions = [f"given: {names[given[doubt.images[k]]]}\n{names[doubt.instead[k]]}?" for k in shown]
+    colors = [pictures.WRONG if doubt.is_error[k] else pictures.PLAIN for k in shown]
+    title = "the given classes that the teacher doubts most, and what it answers (red: counted as errors)"
+    sheet = pictures.contact_sheet(judgment.images.images[doubt.images[: len(shown)]], captions, colors, title=title)
+    pictures.save(sheet, out / "doubted.png")
+    return int(doubt.is_error.sum())
 
 
 def _write_sheet(judgment, chosen, title, path):

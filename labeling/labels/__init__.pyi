@@ -3,6 +3,8 @@ from . import image_export as image_export
 from . import quality as quality
 from . import verification as verification
 from .claims import Claims as Claims
+from .doubt import Doubt as Doubt
+from .doubt import doubt_given as doubt_given
 from .flags import ExportForm as ExportForm
 from .flags import ImageExportForm as ImageExportForm
 from .flags import LabelFlags as LabelFlags

@@ -1,6 +1,7 @@
 """Labels judged by second opinions: the formulas against NumPy on full distributions, and the command's files."""
 
 import csv
+import sys
 
 import numpy as np
 import pytest
@@ -124,7 +125,8 @@ def files_in(directory):
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_the_command_with_truth_and_second_opinions(tmp_path, images):
+def test_the_command_with_truth_and_second_opinions(tmp_path, images, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cleanlab", None)  # As where it is not installed.
     mine, mirrored, theirs = (distributions(seed=seed) for seed in range(3))
     labels = make_labels(tmp_path / "a", images, mine, mirrored, names=("identity", "flip"))
     against = make_labels(tmp_path / "b", images, theirs)
@@ -132,6 +134,7 @@ def test_the_command_with_truth_and_second_opinions(tmp_path, images):
     answers = [p.argmax(1) for p in (mine, mirrored, theirs)]
     assert figures["opinions"] == 3
     assert figures["top1"] == pytest.approx(np.mean(answers[0] == images.truth))
+    assert figures["doubted_classes"] is None
     assert figures["agreement"] == pytest.approx(np.mean([answers[0] == other for other in answers[1:]]))
     assert files_in(tmp_path / "out") == [
         "class_balance.png",
@@ -187,3 +190,18 @@ def test_labels_over_other_classes_are_refused(tmp_path, images):
     against = make_labels(tmp_path / "b", images, distributions(classes=7))
     with pytest.raises(UserError, match=r"--against .*b counts 7 classes, --labels .*a 12, or in another order"):
         run(images, labels, tmp_path / "out", "--against", against)
+
+
+@pytest.mark.extras
+def test_planted_errors_stand_first_among_doubted_classes(tmp_path, images):
+    classes, rng = 12, np.random.default_rng(0)
+    p = 0.4 * np.eye(classes)[images.truth] + 0.6 * rng.dirichlet(np.ones(classes), 40)
+    swapped = [int(np.flatnonzero(images.truth == each)[0]) for each in np.unique(images.truth)[:3]]
+    p[swapped] = p[np.roll(swapped, 1)]
+    labels = make_labels(tmp_path / "a", images, p)
+    assert run(images, labels, tmp_path / "out")["doubted_classes"] >= 2
+    with open(tmp_path / "out" / "doubted.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {int(row["index"]) for row in rows[:6]} >= set(swapped)
+    assert [row["name"] for row in rows] == [images.names[int(row["index"])] for row in rows] and len(rows) == 40
+    assert (tmp_path / "out" / "doubted.png").read_bytes().startswith(b"\x89PNG")
