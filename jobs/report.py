@@ -39,7 +39,7 @@ def run(config: Config) -> dict:
     figure = reports.draw(sample, predictions, history)
     png, page = directory / "report.png", directory / "report.html"
     pictures.save(figure, png)
-    write_file(page, reports.write_page(directory, saved, history, pictures.png(figure), console).encode())
+    write_file(page, reports.write_page(sample, predictions, directory, saved, history, console).encode())
     return {"png": str(png), "html": str(page), "epochs": len(history), "run": config.run}
 
 

@@ -1,6 +1,7 @@
 """jobs.evaluate and jobs.report on the run of a small network."""
 
 import csv
+import dataclasses
 import json
 import pathlib
 import re
@@ -130,9 +131,15 @@ def test_the_report_is_one_page_with_its_pictures_inside(trained):
     evaluation_of(trained)
     figures = report.run(report.Config(run=trained[0]["run"], quiet=True))
     page = pathlib.Path(figures["html"]).read_text()
-    assert page.count('src="data:image/png;base64,') == 4
+    assert page.count('src="data:image/png;base64,') == run_report.SAMPLES + 4
     assert "http" not in page
-    assert "<th>--network</th><td>conv_classifier</td>" in page
+    assert '<th scope="row">--network</th><td>conv_classifier</td>' in page
+    assert f"<dt>true top-1</dt><dd>{trained[1]['validation_top1']:.1%}</dd>" in page
+    assert "python -m jobs.train --images shapes --size 16 --limit 48 --labels truth" in page
+    assert "✓ the student is right" in page and re.search("[✓✗] arrow<br>S [0-9]+% ", page)
+    assert all(word in page for word in ("prefers-color-scheme: dark", "Worst mistakes", "tensorflow", "aria-sort"))
+    texts = re.findall(r'<img alt="([^"]+)"', page)
+    assert len(texts) == run_report.SAMPLES + 4 and "after 2 epochs the loss is" in texts[run_report.SAMPLES]
     assert re.search(r"<p>The network after step 6, images [0-9a-f]{12}, labels [0-9a-f]{12}, validation images ", page)
     assert pathlib.Path(figures["png"]).read_bytes().startswith(b"\x89PNG")
     assert json.loads(json.dumps(figures))["epochs"] == 2
@@ -195,6 +202,15 @@ def test_the_report_names_the_classes_as_the_labels_do(tmp_path):
     sample = run_report.draw_sample(config_of(flags), tmp_path, SILENT)
     assert sample.names == ["c", "a", "b"] and len(sample.images.images) == HELD_OUT
     assert [sample.names[index] for index in dict.fromkeys(sample.images.truth.tolist())] == ["a", "b", "c"]
+    unknown = dataclasses.replace(sample.images, truth=np.full(HELD_OUT, -1, np.int32))
+    (tmp_path / "model.keras").write_bytes(b"")
+    answers = Predictions(sample.images.answers.first[:, None], np.full((HELD_OUT, 1), 0.5))
+    history = [{"epoch": 1, "step": 2, "loss": 1.0, "agreement_top1": 0.25}]
+    shown = run_report.Sample(unknown, sample.names)
+    page = run_report.write_page(shown, answers, tmp_path, {"flags": flags}, history, SILENT)
+    assert "No truth is known: <span" in page and "✓ the student answers as the teacher" in page
+    assert "true top-1" not in page and "<dt>same answer as the teacher</dt><dd>25.0%</dd>" in page
+    assert page.count('<figcaption class="right">✓ T ') == HELD_OUT
 
 
 @pytest.mark.parametrize(
