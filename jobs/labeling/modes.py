@@ -7,6 +7,7 @@ from jobs.labeling.status import is_work_left
 from jobs.labeling.task import Task
 from labeling.labels import SPEC_FILE, LabelStore, create_labels, open_labels, quality, verification
 from labeling.work import labeler, runtime_choice
+from tfpipeline.images import short_name
 from tfpipeline.system import StopRequest, print_figures, print_table
 
 CLASSES_PRINTED = 10
@@ -103,7 +104,7 @@ def print_quality(task: Task, store: LabelStore) -> dict:
     histogram = quality.class_histogram(answers, store.spec.classes)
     names = quality.class_names(store.spec, task.images.classes)
     rows = [
-        (f"  {names[index][:21]}", f"{histogram[index]:,}", f"{histogram[index] / histogram.sum():.2%}")
+        (f"  {short_name(names[index])[:21]}", f"{histogram[index]:,}", f"{histogram[index] / histogram.sum():.2%}")
         for index in (-histogram).argsort(kind="stable")[:CLASSES_PRINTED]
     ]
     print_table([("images by first answer", "images", "share"), *rows])

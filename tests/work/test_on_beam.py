@@ -79,6 +79,17 @@ def test_a_bundle_that_is_done_thrice_does_no_harm(tmp_path, place, local):
 
 
 @pytest.mark.extras
+def test_workers_answer_over_own_classes_as_the_local_runner_does(tmp_path, place):
+    (tmp_path / "map.csv").write_text("low,0\nlow,1\nmiddle,5\nrest,*\n")
+    for name, beam in (("local", None), ("beam", THREADS)):
+        words = arguments(place, tmp_path / name, beam=beam)
+        words[words.index("--limit") + 1] = "12"
+        words[words.index("--classes") : words.index("--classes") + 2] = ["--class-map", str(tmp_path / "map.csv")]
+        label_imagenet64.run(command.parse(label_imagenet64.Config, words, "label", ""))
+    assert contents(tmp_path / "beam") == contents(tmp_path / "local")
+
+
+@pytest.mark.extras
 @pytest.mark.parametrize("shards", [0, 1, 100])
 def test_a_bundle_fails_and_the_same_command_goes_on(tmp_path, place, local, monkeypatch, shards):
     out, write_shard, left = tmp_path / "labels", LabelStore.write_shard, iter(range(shards))
