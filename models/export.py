@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from models.description import Description
 from models.encoded_images import decode_images
-from tfpipeline.system import UserError
+from tfpipeline.system import UserError, path_without_pattern
 from tfpipeline.training import TOP
 
 MAX_DIFFERENCE = 0.01
@@ -140,7 +140,8 @@ def _json_of(description: Description) -> str:
 
 def open_savedmodel(directory: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
     """The function images float32 (b, H, W, 3) -> logits (b, K) of a SavedModel."""
-    loaded = tf.saved_model.load(str(directory))
+    with path_without_pattern(directory) as path:
+        loaded = tf.saved_model.load(str(path))
     return lambda images: loaded.signatures["serving_default"](images=tf.constant(images))["logits"].numpy()
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from labeling.teachers import graphs, hub, registry
 from labeling.teachers.network import Network, as_type, check_images
-from tfpipeline.system import UserError, message_of, sha256_of_file
+from tfpipeline.system import UserError, message_of, path_without_pattern, sha256_of_file
 
 _FEATURES = re.compile(r"feature[-_]?vectors?")
 
@@ -32,7 +32,8 @@ def load(spec: str, trust: bool = False) -> Network:
     if not trust:
         graphs.check(spec, directory)
     try:
-        loaded = tf.saved_model.load(str(directory))
+        with path_without_pattern(directory) as path:
+            loaded = tf.saved_model.load(str(path))
     except Exception as error:  # What damage makes TensorFlow raise is anything.
         raise UserError(f"teacher {spec}: {directory} does not load as a SavedModel ({message_of(error)})") from error
     function, signature = _callable(spec, loaded)

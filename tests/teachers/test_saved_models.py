@@ -42,6 +42,13 @@ def test_background_of_1001_is_dropped(tmp_path, softmax):
     check(teacher, log_softmax(unit_logits(1001)[:, 1:]))
 
 
+@pytest.mark.parametrize("folder", ["run [lr=0.1]", "a\\b", "[a-c]*?"])
+def test_the_path_of_a_teacher_is_no_pattern(tmp_path, folder):
+    teacher = load_teacher(str(save_hub_module(tmp_path / folder / "m", classes=5)))
+    check(teacher, log_softmax(unit_logits(5)))
+    assert [path.name for path in tmp_path.iterdir()] == [folder]
+
+
 def test_1000_logits_are_all_classes(tmp_path):
     teacher = load_teacher(str(save_hub_module(tmp_path / "m", classes=1000)))
     assert not teacher.conventions.background

@@ -7,6 +7,7 @@ from .errors import UserError as UserError
 from .errors import message_of as message_of
 from .files import PARTIAL as PARTIAL
 from .files import new_directory as new_directory
+from .files import path_without_pattern as path_without_pattern
 from .files import publish_directory as publish_directory
 from .files import remove_leftovers as remove_leftovers
 from .files import remove_unless_locked as remove_unless_locked

@@ -156,6 +156,21 @@ def scratch_directory(parent: pathlib.Path, name: str) -> Iterator[pathlib.Path]
 
 
 @contextlib.contextmanager
+def path_without_pattern(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A context that yields a path to a directory that is no pattern: its own, else that of a link to it.
+
+    TensorFlow looks for the variables of a SavedModel by a pattern, in which brackets and backslashes mean other names.
+    """
+    if not re.search(r"[\[\]\\]", str(directory)):
+        yield directory
+        return
+    with tempfile.TemporaryDirectory() as place:
+        link = pathlib.Path(place, "directory")
+        link.symlink_to(directory.absolute(), target_is_directory=True)
+        yield link
+
+
+@contextlib.contextmanager
 def temporary_directory() -> Iterator[pathlib.Path]:
     """A context in which this process and its children keep their temporary files in a directory of their own.
 
