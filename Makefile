@@ -7,7 +7,7 @@ PARALLEL := -n 2 --dist worksteal
 COURSES := exp1_1 exp1_2 exp1_3 exp1_4 exp2 patchify optimizers dropout pooling resolution smoothing interpolation
 COURSES_SCALE := small
 
-.PHONY: demo check test lint test-peers test-extras sweep-imagenet64 courses clean
+.PHONY: demo check test lint test-peers test-extras test-kills sweep-imagenet64 courses clean
 .DELETE_ON_ERROR:
 
 # The stamps are newer than the requirement files once these are installed.
@@ -48,6 +48,11 @@ test-peers: $(VENV)/dev.stamp
 # What needs the optional packages: OpenVINO, Apache Beam and others.
 test-extras: $(VENV)/extras.stamp
 	$(BIN)/python -m pytest -q -m extras
+
+# Every command, killed KILLS times and run again: what is left is what one undisturbed run leaves.
+KILLS ?= 10
+test-kills: $(VENV)/dev.stamp
+	TFPIPELINE_KILLS=$(KILLS) $(BIN)/python -m pytest -q -s tests/faults/test_kills.py
 
 # Takes hours: the students of docs/results.md, from real images in D and the label stores in L, both made there.
 sweep-imagenet64: $(VENV)/run.stamp

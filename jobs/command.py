@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import difflib
+import errno
 import inspect
 import io
 import os
@@ -39,6 +40,7 @@ _FRAME = re.compile(r"^[╭╰│─ ]+|[╮╯│─ ]+$")
 _HELP = "For full helptext"
 _DEBUG = "--debug"
 _LONGEST = 400  # letters of an error that nobody foresaw
+_FAILURES_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
 
 
 @_REGISTRY.struct_rule
@@ -204,8 +206,10 @@ def _line_of(error: Exception, debug: bool) -> object:
     """What a person is told of an error; raises one that nobody foresaw where its trace is wanted."""
     if isinstance(error, UserError):
         return error
-    if isinstance(error, OSError):
-        return f"{error}; check the path, its permissions and the free space"
+    words = next((words for words in map(os.strerror, _FAILURES_OF_DISKS) if words in str(error)), None)
+    if isinstance(error, OSError) or words:
+        place = re.search(rf"\S+; {words}", str(error))  # As TensorFlow's own writers say it.
+        return f"{place[0] if place else error}; check the path, its permissions and the free space"
     if debug:
         raise error
     what = f"an error that nobody foresaw: {type(error).__name__}: {message_of(error, _LONGEST)}"

@@ -5,7 +5,7 @@ import pathlib
 
 from jobs import command
 from tfpipeline.images import ImageFlags
-from tfpipeline.system import Console
+from tfpipeline.system import Console, lock_directory
 from tfpipeline.system.flags import Flags, Range, flag, required
 
 EXAMPLE = "python -m jobs.evaluate --run runs/shapes"
@@ -69,13 +69,15 @@ def run(config: Config) -> dict:
     out = pathlib.Path(wanted.out or directory / images.place)
     names = classes.short_names(store.classes)
     evaluated = reports.Evaluated(predictions, truth, teacher, names)
-    reports.write_all(out, store.images, evaluated)
     figures = measure(predictions, truth, None if teacher is None else teacher.first)
     figures |= {"calibration_error": reports.calibration_error(evaluated)}
     step = run_directory.newest_step(directory) or None
     origin = {"step": step, "images": store.fingerprint, "count": len(store)}
     origin |= {"labels": images.labels, "flip": wanted.flip}
-    reports.write_origin(out, directory, {**origin, **figures})
+    out.mkdir(parents=True, exist_ok=True)
+    with lock_directory(out):  # Another evaluation may end at the same time: the files are of one of them.
+        reports.write_all(out, store.images, evaluated)
+        reports.write_origin(out, directory, {**origin, **figures})
     if out == directory / "evaluation":
         write_card(directory, model, directory)
     reports.print_table(figures)

@@ -7,7 +7,7 @@ import typing
 from jobs import command
 from labeling.labels import ExportForm, ImageExportForm
 from tfpipeline.images import ImageFlags, open_images
-from tfpipeline.system import Console, FlagError, StopRequest, new_directory
+from tfpipeline.system import Console, FlagError, StopRequest, new_directory, require_utf8
 from tfpipeline.system.flags import Flags, Range, flag, part, required
 
 EXAMPLE = """python -m jobs.export --labels labels/shapes --to tfrecord --out exported/labels
@@ -86,6 +86,8 @@ def run(config: Config) -> dict:
     wanted, out, console = config.export, pathlib.Path(config.export.out), Console(config.quiet)
     images: ImageFlags | None = None if config.images.images is None else config.images
     figures: dict = {}
+    if wanted.to in ("tfrecord", "savedmodel"):
+        require_utf8(out, "give another --out")
     if wanted.labels is not None:
         figures = export_labels(wanted, out, images, console)
     if wanted.run is not None:

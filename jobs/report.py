@@ -39,7 +39,8 @@ def run(config: Config) -> dict:
     figure = reports.draw(sample, predictions, history)
     png, page = directory / "report.png", directory / "report.html"
     pictures.save(figure, png)
-    write_file(page, reports.write_page(sample, predictions, directory, saved, history, console).encode())
+    text = reports.write_page(sample, predictions, directory, saved, history, console)
+    write_file(page, text.encode(errors="backslashreplace"))  # A path that is no UTF-8 is shown with its bytes.
     return {"png": str(png), "html": str(page), "epochs": len(history), "run": config.run}
 
 

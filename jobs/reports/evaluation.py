@@ -55,11 +55,10 @@ def write_all(out: pathlib.Path, images: Pixels, evaluated: Evaluated) -> None:
     """Writes all tables and pictures into a directory; without truth and teacher there are none.
 
     Args:
-        out: the directory; made where it is missing.
+        out: the directory.
         images: uint8 (N, H, W, 3).
         evaluated: what is known of them.
     """
-    out.mkdir(parents=True, exist_ok=True)
     for name in FILES:  # What an earlier evaluation showed is not this one's.
         (out / name).unlink(missing_ok=True)
     if evaluated.reference is not None:

@@ -31,7 +31,7 @@ from tfpipeline.batches import (
     replays,
 )
 from tfpipeline.images import check_pixels, open_images, overlap
-from tfpipeline.system import Console, FlagError, UserError, flags
+from tfpipeline.system import Console, FlagError, UserError, flags, require_utf8
 from tfpipeline.training import (
     EpochFlags,
     GradientNorms,
@@ -189,6 +189,8 @@ def build_batches(
 def build_callbacks(epochs: EpochFlags, saving: SavingFlags, is_chief: bool) -> list[keras.callbacks.Callback]:
     """Keras's callbacks that the flags ask for; what only writes is left to the chief."""
     callbacks, run = [], pathlib.Path(saving.run)
+    if saving.tensorboard or saving.profile:
+        require_utf8(run, "give another --run, or leave out --tensorboard and --profile")
     if epochs.patience is not None:
         mode = "min" if epochs.monitor == "loss" else "max"
         callbacks.append(keras.callbacks.EarlyStopping(epochs.monitor, patience=epochs.patience, mode=mode))

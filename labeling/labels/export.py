@@ -105,6 +105,13 @@ def tfrecord_writer(directory: pathlib.Path, k: int, named: bool) -> Iterator[Ca
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.dataset_info import DatasetIdentity
+    from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+    class SameBytes(ExampleSerializer):
+        """Writes the features of an example in the same order each time."""
+
+        def serialize_example(self, example):
+            return self.get_tf_example(example).SerializeToString(deterministic=True)
 
     features = {
         "index": np.int64,
@@ -121,6 +128,7 @@ def tfrecord_writer(directory: pathlib.Path, k: int, named: bool) -> Iterator[Ca
         builder=identity, description=_DESCRIPTION, features=tfds.features.FeaturesDict(features)
     )
     writer = tfds.core.SequentialWriter(info, EXAMPLES_PER_FILE)
+    writer._serializer = SameBytes(info.features.get_serialized_info())  # TFDS has no other door for it.
     writer.initialize_splits([SPLIT])
 
     def write(columns):

@@ -20,7 +20,7 @@ import pytest
 
 from tests.support.images import source_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder, write_tar, write_zip
-from tfpipeline.images import listing
+from tfpipeline.images import archives, listing
 from tfpipeline.system.errors import UserError
 
 PACKERS = ("gz", "bz2", "xz")
@@ -225,6 +225,15 @@ def test_packed_archives_that_are_cut_or_changed_are_named(tmp_path, mode):
         (tmp_path / "x.tar").write_bytes(content)
         with pytest.raises(UserError, match=r"x.tar is damaged"):
             list(source_of(f"archive:{tmp_path / 'x.tar'}", skip_broken=True))
+
+
+@pytest.mark.parametrize("mode", ["gz", "bz2", "xz"])
+def test_a_small_packed_archive_does_not_fill_the_disk(tmp_path, monkeypatch, mode):
+    monkeypatch.setattr(archives, "_SPOOLED_ANYWAY", 20_000)
+    path = write_tar(tmp_path / "x.tar", {f"{i}.png": bytes(50_000) for i in range(40)}, f"w:{mode}")
+    most = 20_000 + 16 * path.stat().st_size
+    with pytest.raises(UserError, match=rf"x.tar is not read: its images have more than {most:,} bytes, .* unpack it"):
+        list(source_of(f"archive:{path}", skip_broken=True))
 
 
 NAMES = {

@@ -333,6 +333,28 @@ def test_two_builds_at_once_do_no_harm(tmp_path, spec, at):
     assert list(directory.parent.iterdir()) == [directory]
 
 
+def open_at_once(spec, cache, barrier, queue):
+    barrier.wait()
+    queue.put(store_of(spec, cache=cache).fingerprint)
+
+
+@pytest.mark.slow
+def test_commands_at_once_over_a_damaged_store_all_end_well(tmp_path, spec):
+    whole = store_of(spec, cache=tmp_path / "cache")
+    (whole.directory / "images.npy").write_bytes(b"damaged")
+    context = multiprocessing.get_context("spawn")
+    barrier, queue = context.Barrier(4), context.SimpleQueue()
+    arguments = (spec, tmp_path / "cache", barrier, queue)
+    processes = [context.Process(target=open_at_once, args=arguments) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert {queue.get() for _ in processes} == {whole.fingerprint}
+    assert list((tmp_path / "cache").iterdir()) == [whole.directory]
+
+
 def test_another_store_is_not_replaced(tmp_path, spec):
     first = build_store(source_of(spec), tmp_path / "store")
     with pytest.raises(UserError, match="holds another image store"):

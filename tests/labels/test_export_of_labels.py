@@ -1,6 +1,7 @@
 """Exported labels: read back by their own readers, they are the store's, bit for bit."""
 
 import csv
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -14,6 +15,7 @@ from labeling.labels.span import Span
 from labeling.labels.spec import LabelSpec
 from labeling.labels.store import LabelStore, create_labels
 from models import export as model_export
+from tests.support.disk import contents, small_disk
 from tests.support.images import store_of
 from tfpipeline.batches import Answers
 from tfpipeline.system.errors import FlagError, UserError
@@ -261,3 +263,43 @@ def test_names_that_a_spreadsheet_would_compute_are_text_in_the_csv_and_as_they_
 
     rows = tfds.builder_from_directory(written["tfrecord"]).as_dataset(split="train").as_numpy_iterator()
     assert [row["name"].decode() for row in rows] == names
+
+
+def fails(capsys, store, form, out):
+    """What the command says, in its one line."""
+    argv = ["--labels", str(store.directory), "--to", form, "--out", str(out), "--quiet"]
+    with pytest.raises(SystemExit) as end:
+        command.main(export.Config, export.run, "", argv)
+    said = capsys.readouterr().err
+    assert end.value.code == 1 and said.count("\n") == 1
+    return said
+
+
+@pytest.mark.parametrize("form", ["tfrecord", "csv"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, store, capsys, form):
+    (tmp_path / "disk").mkdir()
+    with small_disk(tmp_path / "disk", "4k"):
+        said = fails(capsys, store, form, tmp_path / "disk" / "out")
+        assert "No space left on device" in said and "check the path, its permissions and the free space" in said
+        assert "nobody foresaw" not in said
+        assert list((tmp_path / "disk").iterdir()) == []
+
+
+def test_a_path_that_tensorflow_cannot_write_is_refused(tmp_path, store, capsys):
+    out = tmp_path / os.fsdecode(b"\xff")
+    assert "is no UTF-8, which TensorFlow needs; give another --out" in fails(capsys, store, "tfrecord", out)
+    export.run(config_of(store, "csv", out))
+    assert {path.name for path in out.iterdir()} == {"labels.csv", "spec.json"}
+
+
+@pytest.mark.slow
+def test_tfrecords_have_the_same_bytes_each_time(tmp_path, store):
+    """The order of an example's features differs from process to process, as Python's hashes do."""
+    code = "import sys; from jobs import command, export; command.main(export.Config, export.run, '', sys.argv[1:])"
+    found = []
+    for seed in ("1", "2"):
+        argv = ["--labels", store.directory, "--to", "tfrecord", "--out", tmp_path / seed, "--quiet"]
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", code, *argv], env=environment, check=True, capture_output=True)
+        found.append(contents(tmp_path / seed))
+    assert found[0] == found[1]

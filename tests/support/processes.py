@@ -16,6 +16,16 @@ PRELOADED = [
     "models.losses",
     "labeling.teachers.saved_models",
     "labeling.work.answerer",
+    "tensorflow_datasets",
+    "jobs.labeling.task",
+    "jobs.labeling.modes",
+    "jobs.reports.evaluation",
+    "jobs.reports.interpolations",
+    "jobs.reports.labels",
+    "jobs.reports.run",
+    "jobs.reports.sweep",
+    "jobs.training.network_export",
+    "jobs.training.session",
 ]
 
 

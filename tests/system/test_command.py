@@ -280,3 +280,23 @@ def test_a_signal_while_tensorflow_is_imported_waits_for_its_end(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         command.import_tensorflow()
     assert "tensorflow" in sys.modules
+
+
+def test_a_directory_for_temporary_files_that_is_no_utf8_is_refused(tmp_path, monkeypatch, capsys):
+    place = tmp_path / os.fsdecode(b"\xff")
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    code, out, err = ends(run_sum, capsys, "--out", "x")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "is no UTF-8, which TensorFlow needs; set TMPDIR to another directory" in err
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", ["No space left on device", "File too large", "Input/output error"])
+def test_what_tensorflow_says_of_a_disk_is_told_with_the_file(capsys, words):
+    def run(_config):
+        raise RuntimeError(f"{{{{node SaveV2}}}} runs/a b/out/variables/part-0; {words} [Op:SaveV2]")
+
+    code, _, err = ends(run, capsys, "--out", "x")
+    assert code == 1
+    assert err.endswith(f": b/out/variables/part-0; {words}; check the path, its permissions and the free space\n")

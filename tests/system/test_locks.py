@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tfpipeline.system import lock, lock_file, open_locked
+from tfpipeline.system import lock, lock_directory, lock_file, open_locked
 from tfpipeline.system import locks as module
 
 
@@ -53,6 +53,15 @@ def test_nobody_else_locks_the_file_of_a_context(tmp_path):
         lock(other, wait=False)
     with open(path, "rb") as other:
         lock(other, wait=False)
+
+
+def test_nobody_else_locks_the_directory_of_a_context(tmp_path):
+    with lock_directory(tmp_path):
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            lock(descriptor, wait=False)
+    lock(descriptor, wait=False)
+    os.close(descriptor)
 
 
 def test_who_waits_says_for_whom_and_for_what(tmp_path):

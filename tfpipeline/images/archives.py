@@ -24,6 +24,9 @@ from tfpipeline.images.folders import list_folder
 from tfpipeline.images.listing import Entry, Listing
 from tfpipeline.system import UserError
 
+# What a packed tar's images may take in TMPDIR: image files hardly become smaller when they are packed.
+_SPOOLED_ANYWAY, _TIMES_UNPACKED = 128 * 2**20, 16
+
 
 class Images:
     """The images at a path: `entries` sorted by name, and `read(entry)` for the content of one.
@@ -88,7 +91,9 @@ def _list(path: pathlib.Path, beside: tuple[str, ...], resources: contextlib.Exi
     if unpack := tars.decompressor_of(magic):
         packed = resources.enter_context(unpack(file))
         spool = tempfile.TemporaryFile()  # noqa: SIM115 - without a name, it vanishes with the process
-        return tars.list_packed_tar(packed, typing.cast(typing.BinaryIO, resources.enter_context(spool)), beside)
+        most_bytes = _SPOOLED_ANYWAY + _TIMES_UNPACKED * path.stat().st_size
+        copy = typing.cast(typing.BinaryIO, resources.enter_context(spool))
+        return tars.list_packed_tar(packed, copy, most_bytes, beside)
     return tars.list_tar(file, beside)
 
 
@@ -118,6 +123,11 @@ def describe(left_out: collections.Counter[str]) -> str:
 def _problem(path, error):
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"{tempfile.gettempdir()} has no room for a copy of the images of {path}; set TMPDIR to a larger disk"
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return (
+            f"{path} is not read: {error.strerror}, which would lie in {tempfile.gettempdir()} meanwhile; if that is"
+            " right, unpack it and give --images folder:DIR"
+        )
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         return f"{path} cannot be read ({error.strerror}); check the disk and the rights of the file"
     reason = f"{error or type(error).__name__}" if isinstance(error, (*tars.DAMAGE, *zips.DAMAGE)) else repr(error)

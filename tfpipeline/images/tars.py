@@ -5,6 +5,7 @@ or another tar may follow, and anything else is damage.
 """
 
 import bz2
+import errno
 import functools
 import gzip
 import lzma
@@ -42,17 +43,24 @@ def list_tar(file: typing.BinaryIO, beside: tuple[str, ...] = ()) -> Listing:
     return listing
 
 
-def list_packed_tar(packed: typing.BinaryIO, spool: typing.BinaryIO, beside: tuple[str, ...] = ()) -> Listing:
+def list_packed_tar(
+    packed: typing.BinaryIO, spool: typing.BinaryIO, most_bytes: int, beside: tuple[str, ...] = ()
+) -> Listing:
     """The same of a packed tar; an entry's place is (offset, length) in `spool`.
 
     A compressed stream can only be read from its beginning, and names come in any order: so one pass copies the images,
     still encoded, into `spool`.
+
+    Raises:
+        OSError: EFBIG, they have more than `most_bytes`.
     """
     listing, offset = Listing(beside), 0
     for member in _members(packed):
         before = len(listing.entries)
         listing.add(member.name, (offset, member.size), functools.partial(_fault_of_member, member))
         if len(listing.entries) > before and not listing.entries[-1].fault:
+            if offset + member.size > most_bytes:
+                raise OSError(errno.EFBIG, f"its images have more than {most_bytes:,} bytes")
             packed.seek(member.offset_data)
             spool.write(packed.read(member.size))
             offset += member.size

@@ -16,7 +16,7 @@ from tfpipeline.images.source import Source
 from tfpipeline.images.splits import Splits
 from tfpipeline.images.tfds_preparing import prepare, quiet_tfds
 from tfpipeline.images.truth import Classes
-from tfpipeline.system import FlagError, UserError
+from tfpipeline.system import FlagError, UserError, require_utf8
 
 _BATCH = 256  # examples that cross from TensorFlow to NumPy together
 _WORDNET_ID = re.compile(r"n\d{8}")
@@ -44,6 +44,8 @@ class TfdsSource(Source):
 
     def __init__(self, flags: ImageFlags):
         name, data_dir = str(flags.images), None if flags.data_dir is None else expand(flags.data_dir)
+        if data_dir is not None:
+            require_utf8(data_dir, "give another --data-dir")
         with quiet_tfds():
             self.builder = _builder(name, data_dir)
             features = dict(self.builder.info.features.items())

@@ -11,11 +11,13 @@ from .files import path_without_pattern as path_without_pattern
 from .files import publish_directory as publish_directory
 from .files import remove_leftovers as remove_leftovers
 from .files import remove_unless_locked as remove_unless_locked
+from .files import require_utf8 as require_utf8
 from .files import scratch_directory as scratch_directory
 from .files import sha256_of_file as sha256_of_file
 from .files import temporary_directory as temporary_directory
 from .files import write_file as write_file
 from .locks import lock as lock
+from .locks import lock_directory as lock_directory
 from .locks import lock_file as lock_file
 from .locks import lock_shared as lock_shared
 from .locks import open_locked as open_locked

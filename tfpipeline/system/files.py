@@ -48,7 +48,7 @@ def write_file(path: pathlib.Path, content: bytes) -> None:
         content: the bytes of the whole file.
 
     Raises:
-        OSError: the disk is full, or the directory cannot be written; the previous file is intact.
+        OSError: the disk is full, or the directory cannot be written; the previous file is intact, and named.
     """
     remove_leftovers(path.parent, re.escape(path.name))
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
@@ -58,8 +58,10 @@ def write_file(path: pathlib.Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
             partial.rename(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_directory(path.parent)
 
@@ -179,8 +181,12 @@ def temporary_directory() -> Iterator[pathlib.Path]:
 
     Yields:
         The directory that held the temporary files before, for what is to outlive the process.
+
+    Raises:
+        UserError: its path is not UTF-8, which TensorFlow cannot read.
     """
-    before = pathlib.Path(tempfile.gettempdir())
+    before = _place_of_temporary_files()
+    require_utf8(before, "set TMPDIR to another directory")
     variable, known = os.environ.get("TMPDIR"), tempfile.tempdir
     with scratch_directory(before, "tfpipeline") as own:
         os.environ["TMPDIR"] = tempfile.tempdir = str(own)
@@ -191,6 +197,25 @@ def temporary_directory() -> Iterator[pathlib.Path]:
             os.environ.pop("TMPDIR")
             if variable is not None:
                 os.environ["TMPDIR"] = variable
+
+
+def _place_of_temporary_files():
+    """What tempfile.gettempdir() says, without the file that it writes to try a directory: a kill would leave it."""
+    place = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"
+    return pathlib.Path(place if os.access(place, os.W_OK | os.X_OK) else tempfile.gettempdir()).absolute()
+
+
+def require_utf8(path: pathlib.Path, way_out: str) -> None:
+    """Raises UserError where a path is not UTF-8: TensorFlow's own readers and writers take no other.
+
+    Args:
+        path: the path.
+        way_out: what to do instead.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path} is no UTF-8, which TensorFlow needs; {way_out}") from error
 
 
 def _new_scratch(parent, name):

@@ -111,6 +111,23 @@ def lock_file(path: pathlib.Path, work: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def lock_directory(directory: pathlib.Path) -> Iterator[None]:
+    """A context that one process at a time is in, the others wait: the directory itself is locked.
+
+    Another one may have its name by the time: who removes or renames it must look whether it is the same still.
+
+    Args:
+        directory: it exists.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def this_process() -> str:
     """What a lock says of who holds it."""
     return f"process {os.getpid()} on {platform.node()}"

@@ -1,0 +1,116 @@
+"""Every command is killed many times and run again: the folders then hold what one undisturbed run leaves."""
+
+import json
+import os
+import random
+import signal
+
+import pytest
+
+from tests.support.kills import changes_of, start
+
+pytestmark = pytest.mark.slow
+
+# `make test-kills` kills all commands so often; without it the quicker ones are killed a few times.
+KILLS = int(os.environ.get("TFPIPELINE_KILLS", "0"))
+FEW_KILLS = 3
+LONGEST_DELAY = 0.02  # Some changes take longer, such as those of TensorFlow's own writers.
+SWEEP = """
+[flags]
+images = "shapes"
+limit = 24
+size = 16
+labels = "labels"
+network = "conv_classifier"
+network_options = ["filters_per_layer=4", "hidden_dims=8"]
+epochs = 1
+batch_size = 8
+save_every = "1"
+[runs]
+fast = { learning_rate = 2e-3 }
+slow = { learning_rate = 1e-3 }
+"""
+IMAGES = "--images shapes --limit 24 --size 16 --cache cache"
+NETWORK = "--network conv_classifier --network-options filters_per_layer=4 --network-options hidden_dims=8"
+# In this order: each needs what those before it left.
+COMMANDS = (
+    f"label_imagenet64 {IMAGES} --teacher bundled --no-gate --shard-size 6 --batch-size 6 --out labels --quiet",
+    f"label_quality {IMAGES} --labels labels --out quality --quiet",
+    f"show_augmentation {IMAGES} --count 2 --epochs 2 --out augmentation.png --quiet",
+    f"train {IMAGES} --labels labels {NETWORK} --epochs 2 --batch-size 8 --save-every 1 --hold-out 25% --mirror mirror "
+    "--run run --resume --quiet",
+    "evaluate --run run --cache cache --quiet",
+    "report --run run --quiet",
+    "export --labels labels --to csv --out csv --quiet",
+    "export --labels labels --to tfrecord --out tfrecord --quiet",
+    "export --run run --cache cache --to savedmodel --out savedmodel --quiet",
+)
+LONG_COMMANDS = (
+    "export --run run --cache cache --to litert --out network.tflite --quiet",
+    f"compare_interpolations {IMAGES} --teacher bundled --sample 4 --rows 2 --out comparison --quiet",
+    "experiment --sweep sweep.toml --out sweep --quiet",
+    "demo --images 100 --validation-images 20 --epochs 2 --out demo",
+    "train_bundled_teacher --images 60 --validation-images 12 --epochs 1 --out bundled --quiet",
+)
+TIMES = ("seconds", "images_per_second", "sha256")  # The last is a hash of the others, too.
+# Made by TensorFlow, whose bytes are others each time: their names are compared.
+OTHER_BYTES = ("savedmodel/saved_model.pb", "savedmodel/fingerprint.pb")
+
+
+def files_below(root):
+    """Path -> content of all files below a directory, without times and process numbers; None for a directory."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_dir():
+            found[name] = None
+        elif path.name in ("lock", "clock.json") or name in OTHER_BYTES:
+            found[name] = b""
+        elif path.name == "figures.json":
+            figures = json.loads(path.read_text())
+            found[name] = {key: value for key, value in figures.items() if key not in TIMES}
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def kill(draw, line, root, changes):
+    """Kills a command at a change of its files, or while the change is made; false where it was done before."""
+    delay = draw.uniform(0, LONGEST_DELAY) if draw.random() < 0.5 else 0
+    child = start(line, root, draw.randint(1, changes), delay)
+    child.ended()
+    assert child.exit_code in (-signal.SIGKILL, -signal.SIGALRM) or is_done(child), child.said()
+    return child.exit_code < 0
+
+
+def is_done(child):
+    """Whether a command ended well. An export that is there already is refused, and was published whole."""
+    return child.exit_code == 0 or (child.exit_code == 1 and "exists already" in child.said().splitlines()[-1])
+
+
+def test_kills_of_each_command_leave_what_one_undisturbed_run_leaves(tmp_path):
+    whole, killed, draw = tmp_path / "whole", tmp_path / "killed", random.Random(0)
+    for root in (whole, killed):
+        root.mkdir()
+        (root / "sweep.toml").write_text(SWEEP)
+    differing = {}
+    for line in COMMANDS + (LONG_COMMANDS if KILLS else ()):
+        first = start(line, whole)
+        first.ended()
+        assert first.exit_code == 0, first.said()
+        all_changes, kills = changes_of(whole), 0
+        changes = all_changes
+        while kills < (KILLS or FEW_KILLS) and changes:
+            if kill(draw, line, killed, changes):
+                kills += 1
+            else:
+                changes //= 2  # What is done already is not done again: there are fewer.
+        last = start(line, killed)
+        last.ended()
+        assert is_done(last), last.said()
+        expected, found = files_below(whole), files_below(killed)
+        different = [name for name in expected | found if expected.get(name, 0) != found.get(name, 0)]
+        print(f"{line.split()[0]}: {kills} kills at the {all_changes} changes of its files, {len(different)} differ")
+        if different:
+            differing[line] = different
+    assert differing == {}
