@@ -10,7 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from tfpipeline.system import lock_file, new_directory
+from tfpipeline.system import lock_file, new_directory, remove_old_scratch
 
 SECONDS = 60.0  # without a byte
 MOST_SECONDS = 4 * 3600.0  # for the whole archive
@@ -71,6 +71,7 @@ def fetch(handle: str) -> pathlib.Path:
     cache = pathlib.Path(os.environ.get("TFHUB_CACHE_DIR") or pathlib.Path(tempfile.gettempdir()) / "tfhub_modules")
     directory = cache / hashlib.sha1(handle.encode()).hexdigest()
     with lock_file(directory.with_suffix(".waiting"), f"fetches {handle}"):
+        remove_old_scratch(cache)
         if not directory.is_dir():
             with new_directory(directory) as partial:
                 _extract(handle, partial)

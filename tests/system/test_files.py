@@ -165,6 +165,15 @@ def test_a_killed_process_leaves_a_directory_that_the_next_one_removes(tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["store", "store/whole"]
 
 
+def test_what_was_left_when_the_directory_was_there_already_goes_with_the_next_command(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "whole").touch()
+    (tmp_path / ".store.01234567.scratch").mkdir()  # Its mark is gone already: so far had its removal come.
+    with pytest.raises(UserError, match="exists already"), new_directory(tmp_path / "store"):
+        raise AssertionError("nothing is to be written")
+    assert names_in(tmp_path) == ["store"]
+
+
 KILLED_WITH_FILES = """
 import os, signal, tempfile
 from tfpipeline.system import temporary_directory

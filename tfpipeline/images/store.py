@@ -38,6 +38,7 @@ from tfpipeline.system import (
     UserError,
     open_locked,
     publish_directory,
+    remove_old_scratch,
     scratch_directory,
     sha256_of_file,
 )
@@ -140,6 +141,7 @@ def open_images(images: ImageFlags | str, console: Console = SILENT, **others: t
     readable = re.sub(r"[^\w.-]+", "-", f"{source.spec}-{source.split}", flags=re.ASCII)[:80]
     cache = default_cache() if flags.cache is None else expand(flags.cache)
     directory = cache / f"{readable}-{key[:16]}"
+    remove_old_scratch(cache)  # Also of a process that was killed when its store was there already.
     store = _open_cached(source, directory, console) if directory.exists() else build_store(source, directory, console)
     with contextlib.suppress(OSError):  # In a cache that others may only read.
         os.utime(directory)  # By which `cache.list_stores` knows when it was opened last.

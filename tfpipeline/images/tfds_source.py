@@ -16,7 +16,7 @@ from tfpipeline.images.source import Source
 from tfpipeline.images.splits import Splits
 from tfpipeline.images.tfds_preparing import prepare, quiet_tfds
 from tfpipeline.images.truth import Classes
-from tfpipeline.system import FlagError, UserError, require_utf8
+from tfpipeline.system import FlagError, UserError, remove_old_scratch, require_utf8
 
 _BATCH = 256  # examples that cross from TensorFlow to NumPy together
 _WORDNET_ID = re.compile(r"n\d{8}")
@@ -50,6 +50,7 @@ class TfdsSource(Source):
             self.builder = _builder(name, data_dir)
             features = dict(self.builder.info.features.items())
             prepared = self.builder.is_prepared()
+        remove_old_scratch(pathlib.Path(self.builder.data_dir_root))
         image = features.get("image")
         if not isinstance(image, tfds.features.Image) or image.np_dtype == np.float32:
             raise FlagError(

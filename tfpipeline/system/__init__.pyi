@@ -10,6 +10,7 @@ from .files import new_directory as new_directory
 from .files import path_without_pattern as path_without_pattern
 from .files import publish_directory as publish_directory
 from .files import remove_leftovers as remove_leftovers
+from .files import remove_old_scratch as remove_old_scratch
 from .files import remove_unless_locked as remove_unless_locked
 from .files import require_utf8 as require_utf8
 from .files import scratch_directory as scratch_directory

@@ -94,6 +94,7 @@ def new_directory(final: pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
         UserError: `final` exists and is not an empty directory; perhaps another process made it in the meantime.
     """
+    remove_old_scratch(final.parent)  # Also of one that was killed when `final` was there already.
     _refuse_existing(final)
     with scratch_directory(final.parent, final.name) as partial:
         yield partial
@@ -147,7 +148,7 @@ def scratch_directory(parent: pathlib.Path, name: str) -> Iterator[pathlib.Path]
         name: a part of its name, for people.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    _remove_old_scratch(parent)
+    remove_old_scratch(parent)
     scratch, mark = _new_scratch(parent, name)
     with mark:
         try:
@@ -240,7 +241,12 @@ def _remove_scratch(scratch):
         scratch.rmdir()
 
 
-def _remove_old_scratch(parent):
+def remove_old_scratch(parent: pathlib.Path) -> None:
+    """Removes the scratch directories that killed processes left in a directory, and nothing else.
+
+    Args:
+        parent: where they are; may be missing.
+    """
     for scratch in parent.glob(f".*{SCRATCH}"):
         if not _SCRATCH_NAME.fullmatch(scratch.name) or scratch.is_symlink():
             continue
@@ -251,5 +257,5 @@ def _remove_old_scratch(parent):
         except FileNotFoundError:
             with contextlib.suppress(OSError):
                 scratch.rmdir()  # Only where it is empty: its process was killed before it set the mark.
-        except (NotADirectoryError, PermissionError, BlockingIOError):
-            continue  # No directory, or another user's, or its process lives.
+        except OSError:
+            continue  # No directory, or another user's, or its process lives, or nothing can be written there.
