@@ -104,7 +104,7 @@ def load(spec: str) -> Network:
         raise UserError(
             f"teacher {spec} is no whole ONNX model that ONNX Runtime runs ({message_of(error)}); export it again"
         ) from error
-    stated = _read_stated(path, model)
+    stated = read_stated(path.parent, model)
     network = _network(spec, OnnxProgram(path, digest, session), session, stated, digest)
     return dataclasses.replace(network, operation=_last_operation(model.graph))
 
@@ -208,7 +208,7 @@ def _tensors(graph) -> Iterator[typing.Any]:
                 yield from _tensors(inner)
 
 
-class _Stated(typing.NamedTuple):
+class Stated(typing.NamedTuple):
     """What a file, or files beside it, say of a network.
 
     Attributes:
@@ -224,12 +224,13 @@ class _Stated(typing.NamedTuple):
     place: str = ""
 
 
-def _read_stated(path, model) -> _Stated:
+def read_stated(folder: pathlib.Path, model: typing.Any) -> Stated:
+    """What a model's metadata, and the files in a folder, say of it."""
     own = {entry.key: _literal(entry.value) for entry in model.metadata_props}
-    config = _read_json(path.with_name("config.json"))
+    config = _read_json(folder / "config.json")
     pretrained = config.get("pretrained_cfg")
-    processor = _read_json(path.with_name("preprocessor_config.json"))
-    stated = _Stated()
+    processor = _read_json(folder / "preprocessor_config.json")
+    stated = Stated()
     for place, values in (
         ("metadata", own),
         ("preprocessor_config.json", _of_processor(processor)),
@@ -239,7 +240,7 @@ def _read_stated(path, model) -> _Stated:
         if normalization and not stated.normalization:
             stated = stated._replace(normalization=normalization, place=place)
         stated = stated._replace(size=stated.size or _last_number(values.get("input_size") or values.get("imgsz")))
-    file = path.with_name("classes.txt")
+    file = folder / "classes.txt"
     listed = file.read_text(encoding="utf-8").splitlines() if file.is_file() else None
     named = (listed, own.get("names"), config.get("id2label"), config.get("label_names"))
     return stated._replace(class_names=next(filter(None, map(_names, named)), None))
