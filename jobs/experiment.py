@@ -130,36 +130,26 @@ def train_all(sweep: Sweep, out: pathlib.Path, wanted: SweepFlags) -> dict:
         out: the directory of the runs.
         wanted: the flags.
     """
-    figures, histories, gradients, class_counts = {}, {}, {}, {}
-    for name, changes in sweep.changes.items():
-        directory = out / name
-        figures[name] = train_run(name, directory, sweep.shared | changes, wanted)
-        histories[name] = [] if DIVERGED in figures[name] else run_directory.read_history(directory)
-        gradients[name] = run_directory.read_gradients(directory)
-        class_counts[name] = len((run_directory.read_config(directory) or {}).get("class_names", ()))
     from jobs.reports import sweep as reports
 
-    runs = [
-        reports.Run(
-            name,
-            shlex.join(flags.command_line(changes)),
-            figures[name],
-            histories[name],
-            gradients[name],
-            class_counts[name],
-        )
-        for name, changes in sweep.changes.items()
-    ]
-    sizes: dict[str, Any] = {name: sweep.shared.get(name) for name in ("images", "limit", "size", "epochs")}
-    seconds = sum(row.get("seconds") or 0 for row in figures.values())
-    size = f"--scale {wanted.scale}: {shlex.join(flags.command_line(sizes))}"
+    runs = []
+    for name, changes in sweep.changes.items():
+        directory, words = out / name, shlex.join(flags.command_line(changes))
+        figures = train_run(name, directory, sweep.shared | changes, wanted)
+        history = [] if DIVERGED in figures else run_directory.read_history(directory)
+        class_names = (run_directory.read_config(directory) or {}).get("class_names", ())
+        gradients = run_directory.read_gradients(directory)
+        runs.append(reports.Run(name, words, figures, history, gradients, len(class_names)))
     reports.write_table(out, sweep.about, runs)
-    title = f"{sweep.about}\n{size}; {seconds:,.0f} seconds on {len(os.sched_getaffinity(0))} cores"
+    sizes: dict[str, Any] = {name: sweep.shared.get(name) for name in ("images", "limit", "size", "epochs")}
+    scale = f"--scale {wanted.scale}: {shlex.join(flags.command_line(sizes))}"
+    seconds = sum(run.figures.get("seconds") or 0 for run in runs)
+    title = f"{sweep.about}\n{scale}; {seconds:,.0f} seconds on {len(os.sched_getaffinity(0))} cores"
     reports.draw(title, runs, out / "curves.png")
-    diverged = [name for name, row in figures.items() if DIVERGED in row]
+    diverged = [run.name for run in runs if DIVERGED in run.figures]
     untrained = [run.name for run in runs if run.name not in diverged and not run.has_learned]
     table = {"table": str(out / "table.md"), "picture": str(out / "curves.png")}
-    return {"runs": figures, "diverged": diverged, "untrained": untrained, **table}
+    return {"runs": {run.name: run.figures for run in runs}, "diverged": diverged, "untrained": untrained, **table}
 
 
 def train_run(name: str, directory: pathlib.Path, values: dict, wanted: SweepFlags) -> dict:

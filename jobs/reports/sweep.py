@@ -107,10 +107,10 @@ def _note(run):
         return ""
     accuracy, reason = run.history[-1]["training_top1"], ""
     if run.reach is not None:
-        (first, *_, last), (first_after, *_, last_after) = run.gradients["before"], run.gradients["after"]
+        before, after = run.gradients["before"], run.gradients["after"]
         reason = (
             f"; before the training the gradient by the first layer's kernel has {run.reach:.2g} of the norm of that "
-            f"by the last's ({first:.2g}, {last:.2g}), after it they have {first_after:.2g} and {last_after:.2g}"
+            f"by the last's ({before[0]:.2g}, {before[-1]:.2g}), after it they have {after[0]:.2g} and {after[-1]:.2g}"
         )
     chance = 1 / run.class_count
     return (

@@ -149,8 +149,36 @@ def test_a_longer_constant_schedule_goes_on(cache, tmp_path):
     assert figures_of(longer)["weights_sha256"] == figures_of(whole)["weights_sha256"]
 
 
+def train_on_three_sizes(cache, directory):
+    options = ["filters_per_layer=4", "global_pooling=mean", "batch_norm=true", "dropout=0.2"]
+    changes = {"sizes": "8,12,16", "network_options": options, "schedule": "constant"}
+    train.run(configured(argv_of(cache, directory / "resumed", epochs=1, **changes)))
+    resumed = train.run(configured(argv_of(cache, directory / "resumed", "--resume", epochs=2, **changes)))
+    whole = train.run(configured(argv_of(cache, directory / "whole", epochs=2, **changes)))
+    assert resumed["weights_sha256"] == whole["weights_sha256"]
+    row = run_directory.read_history(directory / "whole")[-1]
+    at_sizes = [row[f"validation_top1_at_{size}"] for size in (8, 12, 16)]
+    assert row["validation_top1"] == pytest.approx(sum(at_sizes) / 3)
+    assert {"training_top1", "validation_loss", "learning_rate"} <= row.keys()
+    assert whole["validation_top1_at_8"] == at_sizes[0]
+    model = keras.models.load_model(directory / "whole" / "model.keras", compile=False)
+    assert model.input_shape == (None, None, None, 3)
+    enlarged = [*argv_of(cache, directory / "enlarged", "--enlarge", **(changes | {"epochs": 1}))]
+    train.run(configured(enlarged))
+    model = keras.models.load_model(directory / "enlarged" / "model.keras", compile=False)
+    assert model.input_shape == (None, 16, 16, 3)
+    with pytest.raises(UserError, match="sizes was 8,12,16 and is 16"):
+        train.run(configured(argv_of(cache, directory / "whole", "--resume", **(changes | {"sizes": "16"}))))
+
+
+def test_a_training_on_three_sizes_goes_on_to_the_bit_and_measures_each(cache, tmp_path):
+    finished(tmp_path / "said", train_on_three_sizes, cache, tmp_path)
+
+
 def misfits(cache, directory):
     for changes, text in (
+        ({"sizes": "8,16"}, "it flattens them, so all must have one known height and width"),
+        ({"sizes": "8,16px"}, "--sizes 8,16px: write whole numbers of pixels"),
         ({"monitor": "agreement_top1", "patience": 2}, "--monitor agreement_top1: there are no --validation-labels"),
         ({"augment": "twirl"}, "--augment twirl: there is no twirl; choose from"),
         ({"network": "unheard_of"}, "--network unheard_of: there is no such network"),
