@@ -60,8 +60,9 @@ sweep-imagenet64: $(VENV)/run.stamp
 	D="$(D)" L="$(L)" $(BIN)/python -m jobs.experiment --sweep recipes/imagenet64.toml --out runs/imagenet64-sweep
 	D="$(D)" L="$(L)" $(BIN)/python -m jobs.experiment --sweep recipes/imagenet64-best.toml --out runs/imagenet64-best
 
-# Minutes for each of the courses' experiments, small ones: the tables and pictures of docs/answers.md, into runs/.
-# `make courses IMAGES=cifar10` takes real images, ARCHIVES=DIR where their archives are. COURSES_SCALE=full takes days.
+# The experiments of the courses by name, small ones: tables and pictures as in docs/answers.md, into runs/.
+# `make courses IMAGES=cifar10` takes real images, ARCHIVES=DIR where their archives are; COURSES=exp1_1 one experiment, and
+# COURSES_SCALE=full 20,000 images, for hours.
 courses: $(VENV)/run.stamp
 	for name in $(COURSES); do \
 	    $(BIN)/python -m jobs.experiment --sweep $$name --scale $(COURSES_SCALE) --quiet \

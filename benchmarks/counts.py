@@ -16,6 +16,7 @@ from models.blocks import BottleneckBlock, ResidualBlock
 IMAGES = ((768, 1024), (1080, 1920))  # height, width
 CHANNELS, LENGTH = 256, 32  # of the features that the blocks take
 BATCH, INPUTS, OUTPUTS = 128, 1024, 2048
+POOLED = ((28, 1), (32, 3))  # length and channels of the images of the networks that are pooled globally
 PLAIN = {"layers_per_block": 1, "pool_every": 1, "hidden_dims": ()}
 
 
@@ -39,14 +40,14 @@ def block_counts(block) -> dict[str, int]:
     }
 
 
-def pooling_counts() -> dict[str, int]:
-    """Parameters of a flattened network of gray images of 28 pixels, and of the globally pooled one that is nearest."""
+def pooling_counts(length: int, channels: int) -> dict[str, int]:
+    """Parameters of a flattened network for images of a length, and of the globally pooled one that is nearest to it."""
 
     def build_at(width):
         options = {"filters_per_layer": (16, 32, width), "global_pooling": "max", **PLAIN}
-        return networks.build("conv_classifier", (None, None, 1), 10, **options)
+        return networks.build("conv_classifier", (None, None, channels), 10, **options)
 
-    flat = networks.build("conv_classifier", (28, 28, 1), 10, filters_per_layer=(16, 32, 64), **PLAIN)
+    flat = networks.build("conv_classifier", (length, length, channels), 10, filters_per_layer=(16, 32, 64), **PLAIN)
     target = networks.parameter_count(flat)
     width = networks.closest_width(target, build_at, 1, 200)
     return {"flattened": target, "n": width, "global_pooling": networks.parameter_count(build_at(width))}
@@ -54,7 +55,8 @@ def pooling_counts() -> dict[str, int]:
 
 def main() -> None:
     """Prints the counts, the last line as JSON."""
-    sizes, pooling = output_sizes(), pooling_counts()
+    sizes = output_sizes()
+    pooling = {f"{length}x{length}x{channels}": pooling_counts(length, channels) for length, channels in POOLED}
     for images, (width, height) in sizes.items():
         print(f"5x5, padding 1, stride 2, of {images}: {width}x{height}")
     blocks = {"residual": block_counts(ResidualBlock), "bottleneck": block_counts(BottleneckBlock)}
@@ -71,10 +73,11 @@ def main() -> None:
         f"{jacobian['elements']:,} elements, {jacobian['bytes'] / 2**30:g} GiB; "
         f"W, dL/dy and dL/dx, which the backward pass holds instead: {jacobian['backward_bytes'] / 2**20:g} MiB"
     )
-    print(
-        f"three 3x3 convolutions, 16, 32 and 64 filters, flattened: {pooling['flattened']:,} parameters; "
-        f"with N = {pooling['n']} filters and a global pooling: {pooling['global_pooling']:,}"
-    )
+    for images, counts in pooling.items():
+        print(
+            f"three 3x3 convolutions on {images}, of 16, 32, 64 filters, flattened: {counts['flattened']:,} parameters; "
+            f"with N = {counts['n']} filters and a global pooling: {counts['global_pooling']:,}"
+        )
     print(json.dumps({"output_sizes": sizes, "blocks": blocks, "jacobian": jacobian, "pooling": pooling}))
 
 

@@ -112,7 +112,8 @@ def parse(
 
 def _check_known(config_class: type[flags.Flags], argv: Sequence[str], prog: str) -> None:
     """Refuses what no flag is called like, with the nearest one that there is."""
-    known = ["--help", "-h", *(flags.flag_name(field.name) for field in flags.fields_of(config_class))]
+    names = (flags.flag_name(field.name) for field in flags.fields_of(config_class))
+    known = ["--help", "-h", config_file.CONFIG, *names]
     for word in argv:
         name = word.partition("=")[0].replace("_", "-")
         if name.startswith("--") and name not in known:

@@ -155,3 +155,8 @@ def test_a_run_goes_on_by_its_name_alone_to_the_same_weights(tmp_path):
     assert train.run(parse(whole, train.recall))["weights_sha256"] == longer["weights_sha256"]
     with pytest.raises(UserError, match="seed was 0 and is 3"):
         train.run(parse(["--run", tmp_path / "run", "--resume", "--seed", "3"], train.recall))
+
+
+def test_a_misspelt_config_is_answered_with_it():
+    with pytest.raises(FlagError, match="there is no flag --confg; did you mean --config"):
+        parse(["--confg", "x.toml"])
