@@ -41,7 +41,7 @@ def block_counts(block) -> dict[str, int]:
 
 
 def pooling_counts(length: int, channels: int) -> dict[str, int]:
-    """Parameters of a flattened network for images of a length, and of the globally pooled one that is nearest to it."""
+    """Parameters of a flattened network for images of a length, and of the globally pooled one that is nearest."""
 
     def build_at(width):
         options = {"filters_per_layer": (16, 32, width), "global_pooling": "max", **PLAIN}
@@ -75,7 +75,7 @@ def main() -> None:
     )
     for images, counts in pooling.items():
         print(
-            f"three 3x3 convolutions on {images}, of 16, 32, 64 filters, flattened: {counts['flattened']:,} parameters; "
+            f"3x3 convolutions on {images}, of 16, 32, 64 filters, flattened: {counts['flattened']:,} parameters; "
             f"with N = {counts['n']} filters and a global pooling: {counts['global_pooling']:,}"
         )
     print(json.dumps({"output_sizes": sizes, "blocks": blocks, "jacobian": jacobian, "pooling": pooling}))

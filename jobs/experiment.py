@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import importlib
 import itertools
 import os
 import pathlib
@@ -108,8 +109,9 @@ def run(config: Config) -> dict:
     sweep = read_sweep(path, wanted.scale).with_images(wanted.images, wanted.archives)
     out = pathlib.Path(config.out or f"runs/{path.stem}{'-small' if wanted.scale == 'small' else ''}")
     if sweep.job != TRAIN:
-        quiet = ["--quiet"] if wanted.quiet else []
-        return run_job(sweep.job, [*flags.command_line(sweep.shared), "--out", str(out), *quiet])
+        job = importlib.import_module(f"jobs.{sweep.job}")
+        words = flags.command_line(sweep.shared | {"out": str(out), "quiet": wanted.quiet})
+        return job.run(command.parse(job.Config, words, f"python -m jobs.{sweep.job}", job.EXAMPLE))
     return train_all(sweep, out, wanted)
 
 
