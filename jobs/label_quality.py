@@ -30,8 +30,8 @@ class Config(Flags):
     Second opinions are its further stored views and the labels of other teachers. The temperature of the labels is
     fitted on the answers of the other teachers, without these on those to the other views; never on the truth.
     Writes suspicious.csv and, as far as there is something to show, suspicious.png, disagreement.png, reliability.png,
-    class_balance.png and confusion.png. Where folders or a csv gave the images their classes, doubted.csv and
-    doubted.png show those that are most likely wrong, by confident learning (pip install cleanlab).
+    class_balance.png, confusion.png and adaptation.png. Where folders or a csv gave the images their classes,
+    doubted.csv and doubted.png show those that are most likely wrong, by confident learning (pip install cleanlab).
     """
 
     quality: QualityFlags
@@ -56,6 +56,7 @@ def run(config: Config) -> dict:
     error, error_at_temperature = report.write_reliability(judgment, temperature, out)
     report.write_confusion(judgment, out)
     doubted = report.write_doubted(judgment, out, console)
+    adapt = report.write_adaptation(judgment, out)
     figures = {
         "top1": None if truth is None else share_in_top(label.answers.top_k, truth, 1),
         "mean_top_probability": float(label.answers.confidence.mean()),
@@ -67,7 +68,7 @@ def run(config: Config) -> dict:
         "doubted_classes": doubted,
     }
     print_figures(figures)
-    return {"images": len(images), "opinions": 1 + len(others), **figures, "out": config.quality.out}
+    return {"images": len(images), "opinions": 1 + len(others), **figures, "adapt": adapt, "out": config.quality.out}
 
 
 if __name__ == "__main__":

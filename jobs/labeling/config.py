@@ -3,7 +3,7 @@
 import dataclasses
 
 from labeling.enlarging import EnlargingFlags
-from labeling.labels import LabelFlags
+from labeling.labels import AdaptFlags, LabelFlags
 from labeling.teachers import TeacherFlags
 from labeling.work import WorkFlags
 from tfpipeline.images import ImageFlags
@@ -40,6 +40,7 @@ class Config(Flags):
     teachers: TeacherFlags
     labels: LabelFlags
     enlarging: EnlargingFlags = part(EnlargingFlags)
+    adaptation: AdaptFlags = part(AdaptFlags)
     work: WorkFlags = part(WorkFlags)
     mode: ModeFlags = part(ModeFlags)
     quiet: bool = flag(False, "no progress")

@@ -1,12 +1,12 @@
 """What jobs.label_imagenet64 does with its task: label, verify, or plan."""
 
-import dataclasses
 import time
 
+from jobs.labeling.adapting import begin_labels, print_adaptation, remove_sample
 from jobs.labeling.status import is_work_left
 from jobs.labeling.task import Task
 from labeling.labels import SPEC_FILE, LabelStore, create_labels, open_labels, quality, verification
-from labeling.work import labeler, runtime_choice
+from labeling.work import labeler, runtime_choice, sample
 from tfpipeline.images import short_name
 from tfpipeline.system import StopRequest, print_figures, print_table
 
@@ -26,23 +26,29 @@ def label(task: Task) -> dict:
         if store is None or is_work_left(store, task.config.mode.repair, task.console):
             task.check_gate()
             store, labeled, seconds = _label_here(task, stop) if task.pipeline is None else _label_by_beam(task, stop)
+    quality_figures, adapt = print_quality(task, store), print_adaptation(task, store.spec)
+    remove_sample(task.out)
     return {
         "images": len(task.images),
         "labeled": labeled,
         **task.images.counts,
         "seconds": round(seconds, 3),
         "images_per_second": round(labeled / seconds, 1) if labeled else None,
-        **print_quality(task, store),
+        **quality_figures,
+        "adapt": adapt,
         "out": task.config.labels.out,
     }
 
 
 def _label_here(task, stop) -> tuple[LabelStore, int, float]:
     """(the labels, images labeled now, seconds that it took) in this process."""
-    answer = task.answerer()
-    spec = dataclasses.replace(task.spec, runtime=answer.way.runtime, batch_size=answer.way.batch_size)
-    store, start = create_labels(task.out, spec), time.monotonic()
+    answer, start = task.answerer(), time.monotonic()
+    store, answer = begin_labels(task, answer, stop)
     calls = labeler.Calls(answer.images_per_call, answer.parallel)
+    if store.spec.adaptation is not None:
+        answer = answer.adapted(store.spec)
+        known = sample.read_sample(task.out, store.spec)
+        calls = calls._replace(answer_from=known.answer_from(answer) if known else None)
     labeled = labeler.label(task.images.images, store, answer, calls, stop, task.console, task.images.names)
     return store, labeled, time.monotonic() - start
 
@@ -51,7 +57,10 @@ def _label_by_beam(task, stop) -> tuple[LabelStore, int, float]:
     """The same by the workers of Beam."""
     from labeling.work import on_beam  # needs Beam
 
-    store, start = create_labels(task.out, task.spec), time.monotonic()
+    start = time.monotonic()
+    store = (
+        create_labels(task.out, task.spec) if task.method == "none" else begin_labels(task, task.answerer(), stop)[0]
+    )
     trust = task.config.teachers.trust_teacher
     plan = on_beam.plan_of(task.images, store, task.experts, task.batch_size, trust)
     labeled = on_beam.label(task.pipeline, plan, store, stop, task.console)

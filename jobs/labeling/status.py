@@ -16,7 +16,8 @@ def print_status(out: str) -> dict:
         print(f"{path.name} {problem}")
     figures = {"images": store.spec.count, **status.figures()}
     print_figures(figures)
-    return {**figures, "out": out}
+    adaptation = store.spec.adaptation
+    return {**figures, "adapt": None if adaptation is None else adaptation.method, "out": out}
 
 
 def is_work_left(store: LabelStore, repair: bool, console: Console) -> bool:

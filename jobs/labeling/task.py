@@ -7,9 +7,21 @@ from typing import Any
 
 from jobs.labeling.config import Config
 from labeling.enlarging import Expert, comparison
-from labeling.labels import SPEC_FILE, LabelSpec, check_may_write, count_alike, open_labels, quality
+from labeling.labels import (
+    LEAST_CLASSES,
+    NOT_ADAPTED,
+    SPEC_FILE,
+    Adaptation,
+    AdaptFlags,
+    AdaptMethod,
+    LabelSpec,
+    check_may_write,
+    count_alike,
+    open_labels,
+    quality,
+)
 from labeling.teachers import TeacherFlags, class_map, class_subset, load_teacher
-from labeling.work import Answerer, WorkFlags, gate, labeler, runtime_choice, runtimes
+from labeling.work import Answerer, WorkFlags, gate, labeler, over_all_classes, runtime_choice, runtimes
 from tfpipeline.images import ImageStore, View, default_cache, open_images, parse_joined
 from tfpipeline.system import Console, FlagError, UserError
 from tfpipeline.training import note_on_bfloat16
@@ -24,6 +36,7 @@ class Task:
         images: what is to be labeled.
         experts: the teachers.
         spec: of the labels.
+        method: by which the adaptation of new labels is to be found; "none" where there is none, or it is known.
         runtime: what computes the answers; None where that is to be measured.
         batch_size: images at a time; None where that is to be measured.
         pipeline: of Beam with --runner beam, else None.
@@ -34,6 +47,7 @@ class Task:
     images: ImageStore
     experts: list[Expert]
     spec: LabelSpec
+    method: AdaptMethod
     runtime: str | None
     batch_size: int | None
     pipeline: Any
@@ -69,9 +83,12 @@ class Task:
         """
         offered = runtime_choice.ways(self.runtime, self.batch_size, self.spec.precision, self.console)
         views = [parse_joined(name) for name in self.spec.views]
-        base = Answerer(self.experts, views, self.spec.top_k, self.images.images.shape[1:], offered[0])
+        adaptation = self.spec.adaptation
+        experts = self.experts if adaptation is None and self.method == "none" else over_all_classes(self.experts)
+        base = Answerer(experts, views, self.spec.top_k, self.images.images.shape[1:], offered[0])
         cache = pathlib.Path(self.config.images.cache or default_cache())
-        return runtime_choice.fastest(base, offered, self.images.images, self.spec.to_json(), cache, self.console)
+        answer = runtime_choice.fastest(base, offered, self.images.images, self.spec.to_json(), cache, self.console)
+        return answer.adapted(self.spec)
 
 
 def build_task(config: Config, console: Console) -> Task:
@@ -106,8 +123,59 @@ def build_task(config: Config, console: Console) -> Task:
         console.say(note)
     spec = labeler.spec_of(images, experts, view_names, labels.top_k, labels.shard_size, precision)
     spec = dataclasses.replace(spec, runtime=runtime or spec.runtime, batch_size=batch_size)
+    adaptation, method = choose_adaptation(config.adaptation, out, spec)
+    spec = dataclasses.replace(spec, adaptation=adaptation)
     check_may_write(out, spec)
-    return Task(config, images, experts, spec, runtime, batch_size, pipeline, console)
+    return Task(config, images, experts, spec, method, runtime, batch_size, pipeline, console)
+
+
+def choose_adaptation(flags: AdaptFlags, out: pathlib.Path, spec: LabelSpec) -> tuple[Adaptation | None, AdaptMethod]:
+    """(the adaptation, the method by which it is still to be found): that of the labels that are there or are named.
+
+    Args:
+        flags: what is asked for.
+        out: the directory of the labels.
+        spec: of the labels, as it would be without adaptation.
+
+    Raises:
+        UserError: the labels that are there were adapted otherwise, or those of --adapt-from not at all, or they are of
+            other teachers or classes.
+        FlagError: the teachers' classes are mapped differently.
+    """
+    there = open_labels(out).spec if (out / SPEC_FILE).exists() else None
+    if flags.adapt_from is not None:
+        return _adaptation_of(flags.adapt_from, spec), "none"
+    if there is None:
+        counts = {teacher["outputs"] - teacher["background"] for teacher in spec.teachers}
+        is_mapped = any(teacher.get("class_map") for teacher in spec.teachers)
+        can = not is_mapped or (bool(spec.class_map) and len(counts) == 1)
+        if flags.adapt not in (None, "none") and not can:
+            raise FlagError(f"--adapt {flags.adapt} needs one --class-map for all teachers, over the same classes")
+        return None, flags.adapt or ("auto" if can and spec.network_classes >= LEAST_CLASSES else "none")
+    method = NOT_ADAPTED if there.adaptation is None else there.adaptation.method
+    if flags.adapt not in (None, method):
+        raise UserError(
+            f"{out} holds labels made otherwise (adaptation: {method} there, {flags.adapt} asked for); repeat the "
+            "flags that made it, or choose another --out"
+        )
+    return there.adaptation, "none"
+
+
+def _adaptation_of(directory, spec):
+    """The adaptation of the labels in a directory, which are by the same teachers over the same classes."""
+    other = open_labels(directory).spec
+    if other.adaptation is None:
+        raise UserError(f"--adapt-from {directory}: these labels are not adapted; give --adapt none, or other labels")
+    as_other = dataclasses.replace(
+        other, teachers=spec.teachers, classes=spec.classes, subset=spec.subset, adaptation=None
+    )
+    differences = dataclasses.replace(other, adaptation=None).differences(as_other)
+    if differences:
+        raise UserError(
+            f"--adapt-from {directory}: these labels are by other teachers, or over other classes "
+            f"({'; '.join(differences)}); give labels made with the same flags, or --adapt auto"
+        )
+    return other.adaptation
 
 
 def choose_way(work: WorkFlags, out: pathlib.Path) -> tuple[str | None, int | None]:

@@ -8,7 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from labeling.labels import (
+    LabelSpec,
     Opinion,
+    adaptation,
     confident_disagreement,
     count_alike,
     doubt_given,
@@ -40,6 +42,7 @@ class Judgment:
         other_teachers: second opinions, of others.
         truth: int (N,) in the teacher's classes, -1 where unknown; None without truth.
         class_names: short ones.
+        spec: of the labels.
     """
 
     images: ImageStore
@@ -48,6 +51,7 @@ class Judgment:
     other_teachers: list[Opinion]
     truth: np.ndarray | None
     class_names: list[str]
+    spec: LabelSpec
 
     @property
     def others(self) -> list[Opinion]:
@@ -91,7 +95,7 @@ def judge_labels(labels: str, against: Sequence[str], images: ImageStore, consol
     truth = quality.known_truth(spec, images, console)
     names = [short_name(name) for name in quality.class_names(spec, images.classes)]
     count = len(spec.views)
-    return Judgment(images, found[0], found[1:count], found[count:], truth, names)
+    return Judgment(images, found[0], found[1:count], found[count:], truth, names, spec)
 
 
 def write_suspicious(judgment: Judgment, out: pathlib.Path) -> None:
@@ -233,3 +237,33 @@ def write_confusion(judgment: Judgment, out: pathlib.Path) -> None:
         rows = [*(names[index] for index in chosen), "all others"]
         figure = pictures.confusion_matrix(matrix, rows, f"the {len(chosen)} classes that are confused most")
         pictures.save(figure, out / "confusion.png")
+
+
+def write_adaptation(judgment: Judgment, out: pathlib.Path) -> dict | None:
+    """Writes adaptation.png, the classes that were favored most and those found most often; returns what was found.
+
+    Args:
+        judgment: the labels; without a vector that is used there is no picture.
+        out: where the picture goes.
+
+    Returns:
+        As `adaptation.describe`; None for labels that are not adapted.
+    """
+    spec = judgment.spec
+    if spec.adaptation is None:
+        return None
+    told = adaptation.describe(spec.adaptation, judgment.class_names, spec.subset)
+    titles = {
+        "favored": "favored whatever is shown, in nats above the median class: taken away",
+        "most_found": "found most often in the sample, as shares",
+    }
+    shown = {title: told[name] for name, title in titles.items() if name in told}
+    if shown:
+        figure = Figure(figsize=(11, 1 + 2.6 * len(shown)), layout="constrained")
+        for axis, (title, values) in zip(figure.subplots(len(shown), squeeze=False)[:, 0], shown.items(), strict=True):
+            axis.barh(range(len(values)), list(values.values()))
+            axis.set_yticks(range(len(values)), [name[:LETTERS] for name in values], fontsize=8)
+            axis.invert_yaxis()
+            axis.set_title(title, fontsize=10)
+        pictures.save(figure, out / "adaptation.png")
+    return told

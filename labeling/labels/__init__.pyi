@@ -1,10 +1,17 @@
+from . import adaptation as adaptation
 from . import export as export
 from . import image_export as image_export
 from . import quality as quality
 from . import verification as verification
+from .adaptation import LEAST_CLASSES as LEAST_CLASSES
+from .adaptation import Adaptation as Adaptation
+from .claims import CLAIM as CLAIM
+from .claims import SAMPLE as SAMPLE
 from .claims import Claims as Claims
 from .doubt import Doubt as Doubt
 from .doubt import doubt_given as doubt_given
+from .flags import AdaptFlags as AdaptFlags
+from .flags import AdaptMethod as AdaptMethod
 from .flags import ExportForm as ExportForm
 from .flags import ImageExportForm as ImageExportForm
 from .flags import LabelFlags as LabelFlags
@@ -16,6 +23,7 @@ from .opinions import trust as trust
 from .opinions import worst_classes as worst_classes
 from .span import Span as Span
 from .span import images_in as images_in
+from .spec import NOT_ADAPTED as NOT_ADAPTED
 from .spec import Counting as Counting
 from .spec import LabelSpec as LabelSpec
 from .spec import count_alike as count_alike

@@ -9,6 +9,10 @@ from typing import BinaryIO
 from labeling.labels.span import Span
 from tfpipeline.system import PARTIAL, open_locked, remove_unless_locked
 
+# What the answers to a sample, before all others, are called.
+SAMPLE = "sample"
+CLAIM = f".claim{PARTIAL}"
+
 
 class Claims:
     """The spans that this process has taken, each by a lock on a file that the operating system ends with the process.
@@ -54,7 +58,7 @@ class Claims:
             file.close()
 
     def _lock(self, span):
-        path = self.directory / f".labels-{span.first:08d}.claim{PARTIAL}"
+        path = self.directory / f".labels-{span.first:08d}{CLAIM}"
         try:
             self._files[span] = path, open_locked(path, wait=False, for_all=True)
         except BlockingIOError:
@@ -66,6 +70,6 @@ class Claims:
 
 def remove_old_claims(directory: pathlib.Path) -> None:
     """Removes the claims that killed processes left in a label store."""
-    for path in directory.glob(f".labels-*.claim{PARTIAL}"):
-        if re.fullmatch(rf"\.labels-\d{{8,}}\.claim{re.escape(PARTIAL)}", path.name):
+    for path in directory.glob(f".*{CLAIM}"):
+        if re.fullmatch(rf"\.(labels-\d{{8,}}|{SAMPLE}){re.escape(CLAIM)}", path.name):
             remove_unless_locked(path)

@@ -3,11 +3,17 @@
 import dataclasses
 import hashlib
 import json
+import math
+import typing
 from typing import Protocol
+
+from labeling.labels.adaptation import Adaptation
+from labeling.labels.flags import AdaptMethod
 
 FORMAT = 1
 _SHOWN = 3  # classes of a subset
-_LATER_FIELDS = ("runtime", "batch_size", "subset", "subset_of")
+_LATER_FIELDS = ("runtime", "batch_size", "subset", "subset_of", "adaptation")
+NOT_ADAPTED = "none"
 
 
 def _is_text(value):
@@ -31,6 +37,24 @@ def _is_teacher(value):
     return isinstance(value, dict) and all(isinstance(value[name], kinds[name]) for name in kinds.keys() & value)
 
 
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_adaptation(value):
+    kinds = {
+        "method": lambda method: method in typing.get_args(AdaptMethod),
+        "images": _is_count,
+        "background": _is_list_of(_is_number),
+        "log_prior": _is_list_of(_is_number),
+        "found": lambda found: isinstance(found, dict) and all(map(_is_number, found.values())),
+        "refused": _is_list_of(_is_text),
+    }
+    return value is None or (
+        isinstance(value, dict) and value.keys() == kinds.keys() and all(kinds[name](value[name]) for name in kinds)
+    )
+
+
 # What each field must be.
 _FITS = {
     **dict.fromkeys(("dataset", "images_sha256", "names_sha256", "precision", "runtime"), _is_text),
@@ -41,6 +65,7 @@ _FITS = {
     "subset": _is_list_of(_is_number_or_zero),
     "subset_of": _is_number_or_zero,
     "batch_size": lambda value: value is None or _is_count(value),
+    "adaptation": _is_adaptation,
 }
 
 
@@ -85,6 +110,7 @@ class LabelSpec:
         batch_size: images per step, for who goes on; None in stores that do not say. Another one may help, too.
         subset: the teachers' class behind each class, where they answer over some of their classes only; else ().
         subset_of: the number of the teachers' classes; 0 without a subset.
+        adaptation: what the teachers' answers were changed by before the highest were kept; None for as they are.
     """
 
     dataset: str
@@ -102,6 +128,7 @@ class LabelSpec:
     batch_size: int | None = None
     subset: tuple[int, ...] = ()
     subset_of: int = 0
+    adaptation: Adaptation | None = None
     format: int = FORMAT
 
     @property
@@ -112,6 +139,18 @@ class LabelSpec:
             return 0 if self.views[number] == "identity" else 1 if "+" in self.views[number] else 2
 
         return min(range(len(self.views)), key=rank)
+
+    @property
+    def class_map(self) -> tuple[tuple[int, ...], ...]:
+        """The teachers' classes behind each own class; () where they answer over their own, or their maps differ."""
+        maps = {tuple(map(tuple, teacher.get("class_map", ()))) for teacher in self.teachers}
+        return maps.pop() if len(maps) == 1 else ()
+
+    @property
+    def network_classes(self) -> int:
+        """The number of classes of the teachers' networks, of which the labels' are a part or a union."""
+        counts = [teacher.get("outputs", 0) - teacher.get("background", 0) for teacher in self.teachers]
+        return counts[0] if self.class_map else self.subset_of or self.classes
 
     def to_json(self) -> str:
         """The content of spec.json: keys in a fixed order, so that equal specs are equal files."""
@@ -135,7 +174,14 @@ class LabelSpec:
             raise ValueError("it is nested too deeply") from error
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise ValueError(f"not a label store of format {FORMAT}")
-        fields = {"subset": [], "subset_of": 0, "batch_size": None, "runtime": cls.runtime, **fields}
+        fields = {
+            "subset": [],
+            "subset_of": 0,
+            "batch_size": None,
+            "adaptation": None,
+            "runtime": cls.runtime,
+            **fields,
+        }
         for name, fits in _FITS.items():
             if name not in fields:
                 raise ValueError(f"it has no {name}")
@@ -144,9 +190,20 @@ class LabelSpec:
         for name in ("teachers", "class_names", "views", "subset"):
             fields[name] = tuple(fields[name])
         try:
-            return cls(**fields)
+            if fields["adaptation"] is not None:
+                fields["adaptation"] = Adaptation.from_plain(fields["adaptation"])
+            spec = cls(**fields)
         except TypeError as error:
             raise ValueError(str(error)) from error
+        if spec.adaptation is not None:
+            spec._check_vectors(spec.adaptation)
+        return spec
+
+    def _check_vectors(self, adaptation):
+        every = self.network_classes
+        for name, count in {"background": every, "log_prior": every if self.class_map else self.classes}.items():
+            if len(getattr(adaptation, name)) not in (0, count):
+                raise ValueError(f"adaptation has {len(getattr(adaptation, name))} numbers of {name}, not {count}")
 
     def differences(self, other: "LabelSpec") -> list[str]:
         """One line for each thing that keeps labels of `other` from lying beside labels of this spec.
@@ -164,7 +221,8 @@ class LabelSpec:
         identity = {name: value for name, value in identity.items() if name not in rest}
         for key in ("fingerprint", "interpolation", "weight"):
             identity[f"teacher {key}"] = ", ".join(str(teacher.get(key)) for teacher in self.teachers)
-        return identity | {"subset": self._subset_in_short(), "class map": self._map_in_short()}
+        shown = {"subset": self._subset_in_short(), "class map": self._map_in_short()}
+        return identity | shown | {"adaptation": self._adaptation_in_short()}
 
     def _subset_in_short(self):
         """The subset by its first classes and its hash, for people."""
@@ -180,6 +238,12 @@ class LabelSpec:
             return "none"
         first = ", ".join(self.class_names[:_SHOWN])
         return f"{self.classes:,} own classes ({first}, ...: {_digits_of((maps, self.class_names))})"
+
+    def _adaptation_in_short(self):
+        """The adaptation by its method and a hash of its vectors, for people."""
+        if self.adaptation is None:
+            return NOT_ADAPTED
+        return f"{self.adaptation.method} ({_digits_of((self.adaptation.background, self.adaptation.log_prior))})"
 
 
 def _digits_of(value):

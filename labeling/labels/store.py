@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from labeling.labels.claims import remove_old_claims
+from labeling.labels.claims import SAMPLE, remove_old_claims
 from labeling.labels.span import Span, images_in
 from labeling.labels.spec import LabelSpec
 from tfpipeline.batches import Answers, concatenate
@@ -302,7 +302,7 @@ def create_labels(directory: str | pathlib.Path, spec: LabelSpec) -> LabelStore:
     check_may_write(directory, spec)
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(directory, rf"labels-.*\.npz|{re.escape(SPEC_FILE)}|beam")
+    remove_leftovers(directory, rf"(labels|{SAMPLE})-.*\.npz|{re.escape(SPEC_FILE)}|beam")
     remove_old_claims(directory)
     if not (directory / SPEC_FILE).exists():
         write_file(directory / SPEC_FILE, spec.to_json().encode())
@@ -328,5 +328,6 @@ def _shard_name(span, digits):
 
 
 def _strangers(directory):
-    """Whether a directory without spec.json holds anything but the leftover of a killed write of spec.json."""
-    return any(not path.name.startswith(f".{SPEC_FILE}.") for path in directory.iterdir())
+    """Whether a directory without spec.json holds anything but what comes before it, and leftovers of that."""
+    before = re.compile(rf"\.({re.escape(SPEC_FILE)}|{SAMPLE}-.*)\..*|\.{SAMPLE}\..*|{SAMPLE}-.*\.npz")
+    return any(not before.fullmatch(path.name) for path in directory.iterdir())

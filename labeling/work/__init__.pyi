@@ -3,7 +3,9 @@ from . import labeler as labeler
 from . import on_beam as on_beam
 from . import runtime_choice as runtime_choice
 from . import runtimes as runtimes
+from . import sample as sample
 from .answerer import Answerer as Answerer
+from .answerer import over_all_classes as over_all_classes
 from .flags import Precision as Precision
 from .flags import Runtime as Runtime
 from .flags import WorkFlags as WorkFlags

@@ -1,12 +1,13 @@
 """Images in, the teacher's top-k answers out: one graph, its weights frozen into it, and a runtime for it."""
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from labeling.enlarging import Expert, answer_batch, freeze, most_probable
-from labeling.labels import as_stored
+from labeling.labels import Adaptation, LabelSpec, adaptation, as_stored
 from labeling.work import runtimes
 from labeling.work.runtimes import Way
 from tfpipeline.batches import Answers
@@ -43,6 +44,9 @@ class Answerer:
     ):
         self._frozen = freeze(experts, views, image_shape)
         self._k = k
+        self._adaptation: Adaptation | None = None
+        self._subset: tuple[int, ...] = ()
+        self._groups: tuple[tuple[int, ...], ...] = ()
         self._compile(way)
 
     def by(self, way: Way) -> "Answerer":
@@ -51,6 +55,12 @@ class Answerer:
             return self
         other = copy.copy(self)
         other._compile(way)
+        return other
+
+    def adapted(self, spec: LabelSpec) -> "Answerer":
+        """The answers as the adaptation of a spec makes them of those over all classes; themselves without one."""
+        other = copy.copy(self)
+        other._adaptation, other._subset, other._groups = spec.adaptation, spec.subset, spec.class_map
         return other
 
     def _compile(self, way):
@@ -77,5 +87,16 @@ class Answerer:
 
     def __call__(self, images: np.ndarray) -> Answers:
         """The answers to images, uint8 (n, H, W, 3), in the types that are stored, leading axes (n, answers)."""
-        log_p = self.log_probs(images)
+        return self.keep(self.log_probs(images))
+
+    def keep(self, log_p: np.ndarray) -> Answers:
+        """What is stored of the answers of `log_probs`, adapted where they are to be."""
+        if self._adaptation is not None:
+            log_p = adaptation.merge_classes(self._adaptation.apply(log_p, self._subset), self._groups)
         return as_stored(most_probable(log_p, self._k), log_p.shape[-1])
+
+
+def over_all_classes(experts: Sequence[Expert]) -> list[Expert]:
+    """The experts, answering over all classes of their networks: what an adaptation is found on, and applied to."""
+    whole = (dataclasses.replace(expert.teacher, subset=(), class_map=(), class_names=None) for expert in experts)
+    return [dataclasses.replace(expert, teacher=teacher) for expert, teacher in zip(experts, whole, strict=True)]

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ SECONDS_BETWEEN_LOOKS = 1.0  # at what another process has done
 SAVED = "the finished shards are saved"
 
 Answer = Callable[[np.ndarray], Answers]
+AnswersT = TypeVar("AnswersT")
 
 
 class Calls(NamedTuple):
@@ -29,10 +30,13 @@ class Calls(NamedTuple):
         images: at a time, at most. Batches do not reach over the end of a span, so that the answers in a shard do not
             depend on where the work began.
         parallel: how many threads ask at the same time.
+        answer_from: (index of the first, images) -> their answers, where some are known already; None where all are to
+            be asked for.
     """
 
     images: int
     parallel: int = 1
+    answer_from: Callable[[int, np.ndarray], Any] | None = None
 
 
 def spec_of(
@@ -177,8 +181,8 @@ def check_numbers(answers: Answers, span: Span, names: Sequence[str] = ()) -> No
 
 
 def answer_batches(
-    images: Pixels, spans: Iterable[Span], answer: Answer, calls: Calls
-) -> Generator[tuple[Span, Answers], None, None]:
+    images: Pixels, spans: Iterable[Span], answer: Callable[[np.ndarray], AnswersT], calls: Calls
+) -> Generator[tuple[Span, AnswersT], None, None]:
     """(span, answers to a batch of it) one after another, in the order of the images.
 
     Args:
@@ -190,13 +194,15 @@ def answer_batches(
 
     def submit(span, first):
         batch = reader.submit(np.array, images[first : min(first + calls.images, span.last)])
-        return answerers.submit(lambda: answer(batch.result()))
+        if calls.answer_from is None:
+            return answerers.submit(lambda: answer(batch.result()))
+        return answerers.submit(lambda: calls.answer_from(first, batch.result()))
 
     with (
         concurrent.futures.ThreadPoolExecutor(1) as reader,
         concurrent.futures.ThreadPoolExecutor(calls.parallel) as answerers,
     ):
-        pending: collections.deque[tuple[Span, concurrent.futures.Future[Answers]]] = collections.deque()
+        pending: collections.deque[tuple[Span, concurrent.futures.Future[AnswersT]]] = collections.deque()
         for span in spans:
             for first in range(span.first, span.last, calls.images):
                 pending.append((span, submit(span, first)))

@@ -20,9 +20,10 @@ from labeling.enlarging import Expert
 from labeling.labels import LabelStore, Span, images_in, open_labels
 from labeling.teachers import load_teacher
 from labeling.work import labeler
-from labeling.work.answerer import Answerer
+from labeling.work.answerer import Answerer, over_all_classes
 from labeling.work.labeler import SAVED, Calls
 from labeling.work.runtimes import Way
+from labeling.work.sample import read_sample
 from tfpipeline.batches import concatenate
 from tfpipeline.images import ImageStore, map_images, parse_joined
 from tfpipeline.system import PARTIAL, SILENT, Console, FlagError, StopRequest, UserError, open_locked
@@ -95,14 +96,19 @@ class Worker:
         experts = [_expert(*pair, spec.subset, plan.trust) for pair in zip(plan.teachers, spec.teachers, strict=True)]
         views = [parse_joined(name) for name in spec.views]
         way = Way(spec.runtime, plan.batch_size, spec.precision)
-        self.answer = Answerer(experts, views, spec.top_k, self.images.shape[1:], way)
+        if spec.adaptation is None:
+            self.answer = Answerer(experts, views, spec.top_k, self.images.shape[1:], way)
+        else:
+            whole = Answerer(over_all_classes(experts), views, spec.top_k, self.images.shape[1:], way)
+            self.answer = whole.adapted(spec)
+        known = None if spec.adaptation is None else read_sample(self.store.directory, spec)
+        self.calls = Calls(plan.batch_size, self.answer.parallel, known.answer_from(self.answer) if known else None)
 
     def label(self, span: Span) -> None:
         """Writes the shard of a span, unless it is there already or nobody wants it any more."""
         if self.store.is_done(span) or not pathlib.Path(self.plan.ticket).exists():
             return
-        calls = Calls(self.plan.batch_size, self.answer.parallel)
-        batches = labeler.answer_batches(self.images, [span], self.answer, calls)
+        batches = labeler.answer_batches(self.images, [span], self.answer, self.calls)
         answers = concatenate([answers for _, answers in batches])
         labeler.check_numbers(answers, span)
         self.store.write_shard(span, answers)

@@ -352,8 +352,13 @@ def test_the_thousand_real_images(tmp_path, real_data):
         "out": str(tmp_path / "labels"),
     }
     figures = label_imagenet64.run(from_flat(label_imagenet64.Config, values))
-    assert figures["top1"] == pytest.approx(0.514, abs=0.003)
-    assert figures["top5"] == pytest.approx(0.774, abs=0.003)
+    assert figures["top1"] == pytest.approx(0.579, abs=0.004)
+    assert figures["top5"] == pytest.approx(0.821, abs=0.004)
+    told = figures["adapt"]
+    assert told["background"] and not told["prior"]
+    assert told["sample_top1"] == pytest.approx(figures["top1"], abs=0.002)
+    assert told["sample_top1_without"] == pytest.approx(0.514, abs=0.003)
+    assert told["sample_top5_without"] == pytest.approx(0.774, abs=0.003)
 
 
 def test_auto_takes_the_recommended_interpolation_and_keeps_to_it(place, tmp_path, monkeypatch):

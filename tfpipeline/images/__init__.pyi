@@ -6,6 +6,7 @@ from .file_names import compose_name as compose_name
 from .flags import ImageFlags as ImageFlags
 from .given_files import GivenFiles as GivenFiles
 from .given_files import names_a_file as names_a_file
+from .hold_out import draw_by_name as draw_by_name
 from .hold_out import hold_out as hold_out
 from .hold_out import hold_out_mask as hold_out_mask
 from .hold_out import overlap as overlap

@@ -40,13 +40,23 @@ def hold_out_mask(names: Sequence[str], share: float, seed: int) -> np.ndarray:
         share: above 0 and below 1.
         seed: another one holds out others.
     """
-    hashes = np.array([_hash(f"{seed}\0{compose_name(name)}") for name in names], np.uint64)
+    hashes = _hashes(names, seed)
     mask = hashes < np.uint64(min(int(share * 2.0**64), 2**64 - 1))
     if len(mask) > 1 and mask.all():
         mask[hashes.argmax()] = False
     if len(mask) > 1 and not mask.any():
         mask[hashes.argmin()] = True
     return mask
+
+
+def draw_by_name(names: Sequence[str], count: int) -> np.ndarray:
+    """Indices of at most `count` images, those with the smallest hashes of their names, in order, int64."""
+    return np.sort(np.argsort(_hashes(names, 0), kind="stable")[:count])
+
+
+def _hashes(names, seed):
+    """uint64 (N,): accents count the same however they are composed."""
+    return np.array([_hash(f"{seed}\0{compose_name(name)}") for name in names], np.uint64)
 
 
 def _hash(text):
