@@ -69,6 +69,7 @@ def test_shapes_are_static_and_types_are_those_of_the_arrays():
     }
 
 
+@pytest.mark.slow
 def test_the_last_step_of_a_million_images_costs_what_the_first_does(monkeypatch):
     count, calls = 1_281_167, []
     permutation = order.permutation

@@ -26,6 +26,7 @@ def three(tmp_path):
     return [save(tmp_path, step) for step in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_a_kill_before_or_after_any_system_call_of_a_commit_loses_nothing(tmp_path):
     command = [sys.executable, "-m", "tests.support.killed_commits", tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

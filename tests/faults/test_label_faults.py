@@ -124,6 +124,7 @@ def test_two_at_once_one_of_them_killed(tmp_path, whole_by_color, seed):
     assert contents(out) == whole_by_color
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_labeling_goes_on_when_there_is_space(tmp_path, place, whole, capsys):
     out = tmp_path / "disk" / "labels"
     out.parent.mkdir()
@@ -244,6 +245,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_command_makes_a_damaged_shard_again(capsys, place, copied, whole, damage):
     (path,) = copied.glob("labels-00000005-*.npz")

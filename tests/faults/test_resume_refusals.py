@@ -10,6 +10,8 @@ from jobs import command, train
 from tests.support.worlds import World
 from tfpipeline.training import checkpoint, run_directory
 
+pytestmark = pytest.mark.slow
+
 FLAGS = {
     "augment": "replay,translate:1",
     "targets": "soft",

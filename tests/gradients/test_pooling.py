@@ -71,7 +71,7 @@ def test_gradient_equals_finite_differences(name, window, strides, padding):
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.float64, tf.bfloat16])
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("window, strides, padding", [(2, 2, "valid"), (3, 2, "same"), (3, 1, ((1, 0), (2, 1)))])
 def test_first_of_equal_elements_gets_the_gradient_on_every_engine(dtype, compiled, window, strides, padding):
     images = np.random.default_rng(0).integers(0, 2, (2, 6, 8, 16)).astype(float)
@@ -186,8 +186,7 @@ WAYS = {
         *(("eager", dtype, SPECIAL) for dtype in (tf.float32, tf.float64, tf.bfloat16, tf.float16)),
         *(("graph", tf.float32, special) for special in ([NAN], [-INF], [INF], SPECIAL)),
         ("graph", tf.bfloat16, SPECIAL),
-        ("graph of unknown sizes", tf.float32, SPECIAL),
-        ("XLA", tf.float32, SPECIAL),
+        *(pytest.param(way, tf.float32, SPECIAL, marks=pytest.mark.slow) for way in ("graph of unknown sizes", "XLA")),
     ],
     ids=str,
 )

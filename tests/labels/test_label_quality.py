@@ -125,6 +125,7 @@ def files_in(directory):
     return sorted(path.name for path in directory.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_with_truth_and_second_opinions(tmp_path, images, monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab", None)  # As where it is not installed.
     mine, mirrored, theirs = (distributions(seed=seed) for seed in range(3))
@@ -155,6 +156,7 @@ def test_the_command_with_truth_and_second_opinions(tmp_path, images, monkeypatc
     assert list(rows[0])[-2:] == ["answer of a (flip)", "answer of b (identity)"]
 
 
+@pytest.mark.slow
 def test_the_command_without_truth_or_second_opinion(tmp_path, images):
     p = distributions(classes=7)  # Not the classes of the truth.
     figures = run(images, make_labels(tmp_path / "a", images, p), tmp_path / "out")
@@ -163,6 +165,7 @@ def test_the_command_without_truth_or_second_opinion(tmp_path, images):
     assert files_in(tmp_path / "out") == ["class_balance.png", "suspicious.csv", "suspicious.png"]
 
 
+@pytest.mark.slow
 def test_the_temperature_makes_the_confidence_the_agreement(tmp_path, images):
     """Without truth, an overconfident teacher is brought down to what a second opinion bears out."""
     p = distributions(classes=7)
@@ -175,6 +178,7 @@ def test_the_temperature_makes_the_confidence_the_agreement(tmp_path, images):
     assert figures["calibration_error_at_temperature"] < figures["calibration_error"] / 2
 
 
+@pytest.mark.slow
 def test_the_temperature_follows_other_teachers_rather_than_views(tmp_path, images):
     p, theirs = distributions(classes=7), distributions(classes=7, seed=1)
     labels = make_labels(tmp_path / "a", images, p, p, names=("identity", "flip"))

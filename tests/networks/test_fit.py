@@ -53,6 +53,7 @@ def fitted(targets):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", [TRUTH, ANSWERS], ids=["truth", "answers"])
 def test_fit_takes_the_steps_of_a_plain_loop(targets):
     def loss(logits, batch):

@@ -183,6 +183,7 @@ def test_values_out_of_range_are_refused():
         distillation(tf.zeros((2, 3)), batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss, key, right",
     [(distillation, "top_k", [[1, 0], [2, 0]]), (hard_labels, "truth", [1, -1]), (teacher_class, "top_k", [[1], [2]])],

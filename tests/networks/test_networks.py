@@ -110,6 +110,7 @@ def test_our_own_network_has_so_many_convolutions_in_each_level(layers):
     assert len(inner) == 2 * layers
 
 
+@pytest.mark.slow
 def test_images_of_64_pixels_get_one_more_level():
     assert networks.build("sequential_cnn", (64, 64, 3), 1000).get_layer("head").input.shape[-1] == 256
     assert networks.build("sequential_cnn", (64, 64, 3), 1001, flat_levels=(512,)).output_shape == (None, 1001)
@@ -275,6 +276,7 @@ def test_lists_are_as_good_as_tuples_and_an_int_as_good_as_a_float():
 ANY_SIZE = {"resnet_classifier", "sequential_cnn", "global_pool_cnn", "fast_resnet", "pooled_resnet"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ANY_SIZE))
 @pytest.mark.parametrize("shape", [(None, None, 3), (None, 24, 3), (16, None, 3)])
 def test_a_network_with_global_pooling_takes_sizes_that_are_unknown(name, shape):
@@ -298,6 +300,7 @@ def test_a_network_that_flattens_refuses_sizes_that_are_unknown(name, shape):
     )
 
 
+@pytest.mark.slow
 def test_images_of_unknown_size_that_turn_out_too_small_are_no_nan():
     model = networks.build("fast_resnet", (None, None, 3), 10, width=1)
     assert np.all(np.isfinite(model.predict(random_images(2, 8)[0], verbose=0)))
@@ -305,6 +308,7 @@ def test_images_of_unknown_size_that_turn_out_too_small_are_no_nan():
         model.predict(random_images(2, 7)[0], verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "least"),
     [

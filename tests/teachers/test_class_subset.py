@@ -210,6 +210,7 @@ def test_another_subset_does_not_mix():
     assert count_alike(*(dataclasses.replace(spec, class_names=("a", "b", "c")) for spec in (SPEC, some)))
 
 
+@pytest.mark.slow
 def test_the_gate_looks_at_all_classes_of_the_network(tmp_path):
     whole = load_teacher("bundled")
     two = restricted(whole, tmp_path, "\n".join(whole.class_names[:2]))
@@ -219,6 +220,7 @@ def test_the_gate_looks_at_all_classes_of_the_network(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_teachers_that_count_otherwise_do_not_answer_together(tmp_path):
     for name, order in (("a", "xyz"), ("b", "zyx")):
         directory = save_hub_module(tmp_path / name, classes=3, size=64)

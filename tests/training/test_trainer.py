@@ -81,6 +81,7 @@ def test_it_takes_the_steps_that_a_plain_loop_takes(tmp_path):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_finished_run_stays_as_it_is(tmp_path):
     first = toy.train(tmp_path, epochs=1)
     before = state_of(tmp_path)
@@ -123,6 +124,7 @@ def test_early_stopping_ends_the_run_at_the_same_epoch_after_a_resume(tmp_path):
     assert resumed.history == whole.history and resumed.weights_sha256() == whole.weights_sha256()
 
 
+@pytest.mark.slow
 def test_callbacks_are_called_as_fit_calls_them(tmp_path):
     class Record(keras.callbacks.Callback):
         def __init__(self):
@@ -151,6 +153,7 @@ def test_callbacks_are_called_as_fit_calls_them(tmp_path):
     assert record.calls == ["train begin", "epoch begin 0", *steps, "epoch end 0 True", "train end"]
 
 
+@pytest.mark.slow
 def test_csv_logger_and_plateau_work(tmp_path):
     callbacks = [
         keras.callbacks.CSVLogger(tmp_path / "log.csv"),
@@ -161,6 +164,7 @@ def test_csv_logger_and_plateau_work(tmp_path):
     assert [row["learning_rate"] for row in trainer.history] == pytest.approx([0.01, 0.01, 0.005])
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_and_names_the_last_good_checkpoint(tmp_path):
     def loss(logits, batch):
         broken = tf.reduce_any(tf.equal(batch["index"], first_of_step_13))
@@ -180,6 +184,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_last_good_checkpoint(tmp_p
     assert newest.step == saved and all(np.isfinite(array).all() for array in newest.arrays.values())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_network_is_refused_and_nothing_assigned(tmp_path):
     toy.train(tmp_path, epochs=1)
     other = toy.task()
@@ -193,6 +198,7 @@ def test_a_checkpoint_of_another_network_is_refused_and_nothing_assigned(tmp_pat
     assert trainer.weights_sha256() == before
 
 
+@pytest.mark.slow
 def test_checkpoints_without_resume_are_refused_with_the_way_out(tmp_path):
     toy.train(tmp_path, epochs=1)
     with pytest.raises(UserError, match="has checkpoints up to step 10; add --resume"):
@@ -215,6 +221,7 @@ def test_a_stop_request_saves_the_step_and_says_how_to_go_on(tmp_path, monkeypat
     assert checkpoint.load_newest(tmp_path / run_directory.CHECKPOINTS).step == 1
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_kept_and_gives_the_final_weights(tmp_path):
     trainer = toy.train(tmp_path, epochs=6, monitor="validation_top1", learning_rate=0.05)
     figures = [row["validation_top1"] for row in trainer.history]
@@ -227,6 +234,7 @@ def test_the_best_epoch_is_kept_and_gives_the_final_weights(tmp_path):
     assert again.weights_sha256() == trainer.weights_sha256()
 
 
+@pytest.mark.slow
 def test_the_model_has_its_averaged_weights_only_inside_the_context(tmp_path):
     task = toy.train(tmp_path, epochs=1).task
     averages = [v.numpy() for v in task.optimizer.variables if v.name.endswith("_average")]
@@ -240,6 +248,7 @@ def test_the_model_has_its_averaged_weights_only_inside_the_context(tmp_path):
         assert np.array_equal(variable.numpy(), value)
 
 
+@pytest.mark.slow
 def test_fit_works_on_the_same_batches():
     task = toy.task()
     task.model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
