@@ -36,6 +36,14 @@ def run_directory(tmp_path_factory):
     return write_run(place / "run", networks.build("fast_resnet", (64, 64, 3), 12, width=4), place / "cache")
 
 
+@pytest.fixture(scope="module")
+def simple_run(tmp_path_factory):
+    """A run whose network is exported in no time."""
+    place = tmp_path_factory.mktemp("runs")
+    network = networks.build("patchify_net", (64, 64, 3), 12, filters=2, hidden=4)
+    return write_run(place / "run", network, place / "cache")
+
+
 def write_run(directory, model, cache):
     directory.mkdir()
     for variable in model.variables:
@@ -179,11 +187,11 @@ def test_a_mixed_precision_network_is_exported_in_float32(tmp_path):
     assert model_export.check(exact, model_export.open_litert(path), images.astype(np.uint8)).passed
 
 
-def test_the_images_are_the_runs_own_or_those_that_are_named(tmp_path, run_directory):
-    flags = image_flags_of_run(run_directory, cache="elsewhere")
+def test_the_images_are_the_runs_own_or_those_that_are_named(tmp_path, simple_run):
+    flags = image_flags_of_run(simple_run, cache="elsewhere")
     assert (flags.images, flags.limit, flags.split, flags.cache) == ("shapes", IMAGES, "train", "elsewhere")
     given = ("--images", "shapes", "--split", "valid", "--limit", 9, "--check", 4, "--cache", tmp_path / "cache")
-    assert export.run(config_of(run_directory, "litert", tmp_path / "a", *given))["images_checked"] == 3
+    assert export.run(config_of(simple_run, "litert", tmp_path / "a", *given))["images_checked"] == 3
 
 
 def test_a_run_without_a_finished_network_or_config(tmp_path, run_directory):
