@@ -101,7 +101,7 @@ def _predictor(model, flip, divergence):
     """The graph that answers a batch; kept, because a training asks the same model after every epoch."""
     import tensorflow as tf
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def predict(pixels, of_batch):
         log_probs = tf.nn.log_softmax(tf.cast(model(pixels, training=False), tf.float32))
         if flip:

@@ -19,6 +19,8 @@ def compile_steps(task, strategy: tf.distribute.Strategy) -> Callable:
     """
     replicas = strategy.num_replicas_in_sync
 
+    # No branch in it depends on a tensor, so AutoGraph need not rewrite what it calls.
+    @tf.autograph.experimental.do_not_convert
     def take_step(batch):
         with tf.GradientTape() as tape:
             logits = task.model(batch["images"], training=True)
