@@ -10,7 +10,6 @@ AVX2 and to SSE4.1, and without oneDNN; the tolerances below are at least ten ti
 wrong step would do.
 """
 
-import concurrent.futures
 import csv
 import hashlib
 import importlib.metadata
@@ -18,18 +17,15 @@ import json
 import os
 import pathlib
 import platform
-import shlex
 import shutil
 import struct
-import subprocess
-import sys
 import typing
 import warnings
 
 import numpy as np
 import pytest
 
-from tests.support.repository import ROOT
+from tests.support.processes import run_command
 
 pytestmark = pytest.mark.slow
 OLD = pathlib.Path(__file__).parent / "old_work"
@@ -57,14 +53,13 @@ class Result(typing.NamedTuple):
     """Of a command: where it ran, its exit code and what it wrote."""
 
     place: pathlib.Path
-    exit_code: int
+    exit_code: int | None
     output: str
-    errors: str
 
     @property
     def figures(self) -> dict:
         """The last line of its output; it must have ended well."""
-        assert self.exit_code == 0, self.errors
+        assert self.exit_code == 0, self.output
         return json.loads(self.output.splitlines()[-1])
 
 
@@ -106,37 +101,18 @@ def machine() -> dict:
     }
 
 
-def run(command: str, place: pathlib.Path, cache: pathlib.Path) -> Result:
-    """Runs `jobs.NAME ...` to its end."""
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
-    paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
-    environment |= {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "TFPIPELINE_CACHE": str(cache),
-        "CUDA_VISIBLE_DEVICES": "-1",
-    }
-    process = subprocess.run(
-        [sys.executable, "-m", *shlex.split(command)],
-        cwd=place,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Result(place, process.returncode, process.stdout, process.stderr)
-
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> dict[str, Result]:
-    """What every command of EXPECTED gives. As many lanes go on at a time as there are processors."""
-    cache, places = tmp_path_factory.mktemp("cache"), [tmp_path_factory.mktemp("lane") / "work" for _ in LANES]
-
-    def run_lane(names, place):
+    """What every command of EXPECTED gives, each in a process of its own that has TensorFlow imported already."""
+    cache, said = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("said")
+    variables = {"TFPIPELINE_CACHE": str(cache), "CUDA_VISIBLE_DEVICES": "-1"}
+    by_name = {}
+    for lane in LANES:
+        place = tmp_path_factory.mktemp("lane") / "work"
         shutil.copytree(OLD, place)
-        return {name: run(EXPECTED["commands"][name]["command"], place, cache) for name in names}
-
-    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        by_name = {name: result for lane in pool.map(run_lane, LANES, places) for name, result in lane.items()}
+        for name in lane:
+            child = run_command(said / name, EXPECTED["commands"][name]["command"], place, variables)
+            by_name[name] = Result(place, child.exit_code, child.said())
     skip_where_shapes_are_drawn_otherwise(cache)
     return by_name
 

@@ -4,6 +4,8 @@ import functools
 import multiprocessing
 import os
 import pathlib
+import runpy
+import shlex
 import signal
 import sys
 
@@ -81,6 +83,27 @@ def finished(output: pathlib.Path, function, *arguments) -> Child:
     child.ended()
     assert child.exit_code == 0, child.said()
     return child
+
+
+def run_command(output: pathlib.Path, command: str, place: pathlib.Path, variables: dict[str, str]) -> Child:
+    """A process in which `python -m` has run a command to its end.
+
+    Args:
+        output: the file that takes standard output and standard error.
+        command: the name of a module with its arguments, as for a shell.
+        place: the folder in which it runs.
+        variables: of the environment, beside those of this process.
+    """
+    child = Child(output, _call_module, shlex.split(command), place, variables)
+    child.ended()
+    return child
+
+
+def _call_module(words, place, variables):
+    os.chdir(place)
+    os.environ.update(variables)
+    sys.argv = list(words)
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
 
 def _run(output, function, arguments):
