@@ -32,9 +32,10 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Before a commit: the style, the types and the quick tests, in less than 90 seconds.
+# Before a commit: the style, the types and the quick tests, in less than 90 seconds. What is listed at its end is to be
+# marked slow, or made quicker.
 check: lint
-	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not peers and not extras"
+	$(BIN)/python -m pytest -q $(PARALLEL) --durations 10 --durations-min 2 -m "not slow and not peers and not extras"
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q $(PARALLEL) -m "not peers and not extras"
