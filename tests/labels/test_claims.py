@@ -35,8 +35,8 @@ def as_another_user(work):
 
 @pytest.fixture
 def shared():
-    """A directory that other users reach, which those of pytest are not."""
-    with tempfile.TemporaryDirectory() as place:
+    """A directory that other users reach, which those of pytest and what lies in them are not."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
         pathlib.Path(place).chmod(0o711)
         directory = pathlib.Path(place) / "shared"
         directory.mkdir()
