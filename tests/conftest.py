@@ -8,6 +8,9 @@ import tempfile
 
 import pytest
 
+# As of a process that a person starts: in a shell's background SIGINT would be ignored, in tests as in their children.
+HANDLERS = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+
 
 @pytest.fixture(scope="session")
 def real_data() -> pathlib.Path:
@@ -31,13 +34,17 @@ def temporary_files(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def process_as_it_was():
     """A job that runs within a test changes what it may, as it owns its process: determinism, precision, signals."""
-    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    _hear_signals()  # Fixtures of a whole module run jobs, too.
     yield
-    for number, handler in signals.items():
-        signal.signal(number, handler)
+    _hear_signals()
     if "tensorflow" in sys.modules and "keras" in sys.modules:
         import keras
         from tensorflow.python.framework import config
 
         config.disable_op_determinism()
         keras.config.set_dtype_policy("float32")
+
+
+def _hear_signals():
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)

@@ -133,7 +133,8 @@ def test_a_full_disk_is_told_and_labeling_goes_on_when_there_is_space(tmp_path, 
             command.main(label_imagenet64.Config, label_imagenet64.run, label_imagenet64.EXAMPLE, flags(place, out))
         said = capsys.readouterr().err
         assert end.value.code == 1
-        assert "No space left on device; check the path, its permissions and the free space" in said
+        assert f"No space left on device: '{out}" in said
+        assert "; check the path, its permissions and the free space" in said
         assert "\n" not in said.strip()
         written = contents(out)
         assert 0 < len(written) < len(whole)

@@ -8,6 +8,7 @@ import pytest
 
 from jobs import command, train
 from jobs.training.initial_weights import start_from
+from jobs.training.model_card import describe
 from jobs.training.model_file import write_model
 from models import networks
 from tests.support.console import RecordingConsole
@@ -28,8 +29,8 @@ def network(classes=3, width=4, seed=0):
 def source(tmp_path):
     """(directory of a run, its network)."""
     model = network(seed=1)
-    write_model(model, tmp_path)
     run_directory.write_config(tmp_path, {"flags": {}, "class_names": NAMES})
+    write_model(model, tmp_path, describe(tmp_path, model))
     return tmp_path, model
 
 

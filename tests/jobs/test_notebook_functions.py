@@ -2,6 +2,7 @@
 
 import re
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -31,7 +32,8 @@ def test_a_history_is_arrays_with_nan_where_nothing_is_known(tmp_path):
 
 
 def test_progress_in_a_notebook_is_one_line_below_the_cell(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    shell = types.SimpleNamespace(kernel=None)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
     console = Console()
     with console.bar("labeling", 3, "image") as advance:
         console.say("a note")

@@ -123,9 +123,9 @@ def test_a_refused_beginning_leaves_no_directory(cache, tmp_path):
 def test_a_signal_while_the_network_is_written_waits_until_it_is_there(cache, tmp_path, monkeypatch, capsys, number):
     written = session.write_model
 
-    def is_interrupted(model, directory):
+    def is_interrupted(*arguments):
         os.kill(os.getpid(), number)
-        written(model, directory)
+        written(*arguments)
 
     monkeypatch.setattr(session, "write_model", is_interrupted)
     with pytest.raises(SystemExit) as end:

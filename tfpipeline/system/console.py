@@ -11,7 +11,9 @@ SECONDS_BETWEEN_LINES = 10
 
 
 def _in_notebook() -> bool:
-    return "ipykernel" in sys.modules
+    """Whether this code runs in a cell; a process that only has the package, as one that runs notebooks, does not."""
+    ipython = sys.modules.get("IPython")
+    return hasattr(ipython and ipython.get_ipython(), "kernel")
 
 
 def _stream() -> TextIO:
