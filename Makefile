@@ -7,7 +7,7 @@ PARALLEL := -n 2 --dist worksteal
 COURSES := exp1_1 exp1_2 exp1_3 exp1_4 exp2 patchify optimizers dropout pooling resolution smoothing interpolation
 COURSES_SCALE := small
 
-.PHONY: demo check test lint test-peers test-extras test-kills sweep-imagenet64 courses clean
+.PHONY: demo check test test-long lint test-peers test-extras test-kills sweep-imagenet64 courses clean
 .DELETE_ON_ERROR:
 
 # The stamps are newer than the requirement files once these are installed.
@@ -35,10 +35,14 @@ lint: $(VENV)/dev.stamp
 # Before a commit: the style, the types and the quick tests, in less than 90 seconds. What is listed at its end is to be
 # marked slow, or made quicker.
 check: lint
-	$(BIN)/python -m pytest -q $(PARALLEL) --durations 10 --durations-min 2 -m "not slow and not peers and not extras"
+	$(BIN)/python -m pytest -q $(PARALLEL) --durations 10 --durations-min 2 -m "not slow and not long and not peers and not extras"
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -q $(PARALLEL) -m "not peers and not extras"
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not long and not peers and not extras"
+
+# Kills by the dozen, whole sweeps, real teachers, the notebook and the tutorial from end to end.
+test-long: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "long and not peers and not extras"
 
 # PyTorch's default wheel brings gigabytes, so the comparisons with it are a target of their own.
 test-peers: $(VENV)/dev.stamp

@@ -25,6 +25,7 @@ def test_it_defines_nothing(notebook):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_it_runs_from_the_first_cell_to_the_last(notebook, tmp_path, monkeypatch):
     small = {"TFPIPELINE_WORK": tmp_path / "work", "TFPIPELINE_CACHE": tmp_path / "cache"}
     small |= {"TFPIPELINE_LIMIT": 240, "TFPIPELINE_EPOCHS": 1}

@@ -36,6 +36,7 @@ def photos_of(split, count):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_commands_of_the_tutorial_run_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFPIPELINE_CACHE", str(tmp_path / "cache"))

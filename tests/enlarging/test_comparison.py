@@ -239,6 +239,7 @@ def test_flags_that_cannot_be_used(tmp_path, more, message):
         ("mobilenet_v1_0.75_224.keras", ("lanczos3", "lanczos5")),
     ],
 )
+@pytest.mark.long
 def test_real_teachers_get_one_of_their_best_from_a_hundred_images(tmp_path, real_data, name, within_a_point):
     """The best on all 1,000 images, by docs/results.md."""
 

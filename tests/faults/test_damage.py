@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 FLIPS = 1000
 
 
+@pytest.mark.long
 def test_a_thousand_flipped_bits_change_nothing_or_are_named(tmp_path):
     found = flipped_bits.sweep(flipped_bits.build_world(tmp_path), FLIPS)
     assert sum(counts["flips"] for counts in found.values()) >= FLIPS

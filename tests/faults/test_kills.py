@@ -91,6 +91,7 @@ def is_done(child):
     return child.exit_code == 0 or (child.exit_code == 1 and "exists already" in child.said().splitlines()[-1])
 
 
+@pytest.mark.long
 def test_kills_of_each_command_leave_what_one_undisturbed_run_leaves(tmp_path):
     whole, killed, draw = tmp_path / "whole", tmp_path / "killed", random.Random(0)
     for root in (whole, killed):

@@ -96,6 +96,7 @@ def wait_for_shards(child, out, count):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_twenty_kills_at_random_moments_lose_nothing(tmp_path, whole_by_color):
     out, draw = tmp_path / "labels", random.Random(0)
     for _ in range(KILLS):

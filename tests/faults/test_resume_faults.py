@@ -49,6 +49,7 @@ def assert_ended_like(whole, directory):
     assert files[0] == files[1]
 
 
+@pytest.mark.long
 def test_twenty_kills_at_random_moments_change_no_bit_and_no_order(whole, tmp_path):
     random = np.random.default_rng(0)
     expected = lines_of(whole / "log")

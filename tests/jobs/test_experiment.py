@@ -46,6 +46,7 @@ def sweep(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_trains_its_runs_and_again_takes_what_is_done(sweep, tmp_path, capsys):
     config = experiment.Config(sweep=str(sweep), out=str(tmp_path / "out"), runs=QUIET)
     figures = experiment.run(config)
@@ -68,6 +69,7 @@ def test_a_sweep_trains_its_runs_and_again_takes_what_is_done(sweep, tmp_path, c
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_that_is_stopped_saves_its_run_and_goes_on_to_the_same_weights(sweep, tmp_path):
     sweep.write_text(SWEEP.split("wide =")[0].replace("epochs = 1", "epochs = 80"))
 

@@ -80,6 +80,7 @@ def test_another_network_is_refused_and_nothing_is_changed(source):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_it_decides_the_run_which_goes_on_to_the_bit_without_its_source(tmp_path):
     def run(directory, *switches, **changes):
         argv = argv_of(tmp_path / "cache", tmp_path / directory, *switches, schedule="constant", **changes)

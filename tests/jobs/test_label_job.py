@@ -90,6 +90,7 @@ def start(arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_command_itself_killed_and_stopped(tmp_path, place, whole):
     out = tmp_path / "labels"
     killed = start(flags(place, out))
@@ -343,6 +344,7 @@ def test_the_program_knows_what_its_flags_offer():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_thousand_real_images(tmp_path, real_data):
     values = {
         "images": f"archive:{real_data}/imagenet64/thousand_64x64.tar",

@@ -101,6 +101,7 @@ def history(directory):
     return checkpoint.load_newest(directory / run_directory.CHECKPOINTS).state["history"]
 
 
+@pytest.mark.long
 def test_killed_and_stopped_workers_started_again_give_the_same_bytes(cache, tmp_path):
     whole, run = tmp_path / "whole", tmp_path / "run"
     children = pair(tmp_path, argv_of(cache, whole, **STATISTICS))

@@ -171,6 +171,7 @@ def train_on_three_sizes(cache, directory):
         train.run(configured(argv_of(cache, directory / "whole", "--resume", **(changes | {"sizes": "16"}))))
 
 
+@pytest.mark.long
 def test_a_training_on_three_sizes_goes_on_to_the_bit_and_measures_each(cache, tmp_path):
     finished(tmp_path / "said", train_on_three_sizes, cache, tmp_path)
 

@@ -179,6 +179,7 @@ def test_the_temperature_makes_the_confidence_the_agreement(tmp_path, images):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_temperature_follows_other_teachers_rather_than_views(tmp_path, images):
     p, theirs = distributions(classes=7), distributions(classes=7, seed=1)
     labels = make_labels(tmp_path / "a", images, p, p, names=("identity", "flip"))

@@ -170,6 +170,7 @@ def thousand(real_data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("file", "right"), [("mobilenet_v2_100_224", "0..1"), ("mobilenet_v1_0.75_224.keras", "tf")])
+@pytest.mark.long
 def test_real_teachers(thousand, real_data, monkeypatch, file, right):
     images, truth = thousand
     teacher = load_teacher(str(real_data / "teachers" / file))
