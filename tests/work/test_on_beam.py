@@ -1,9 +1,11 @@
 """The labeling plan on Apache Beam: whoever labels, and whoever dies, the store is that of the local runner."""
 
+import json
 import os
 import pathlib
 import signal
 import sys
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -193,7 +195,9 @@ def test_whoever_dies_the_same_command_goes_on_to_the_same_store(tmp_path, place
 def test_a_worker_with_other_files_refuses(tmp_path, place, local):
     from labeling.work.on_beam import Plan, Worker
 
-    (images,) = (path.parent for path in (place / "cache").glob("*/store.json"))
+    dataset = json.loads((place / "local" / "spec.json").read_bytes())["dataset"]
+    stores = (path.parent for path in (place / "cache").glob("*/store.json"))
+    (images,) = (store for store in stores if sha256((store / "store.json").read_bytes()).hexdigest() == dataset)
     teachers = (str(place / "first"), str(place / "second"))
     plan = Plan(str(images), str(place / "local"), teachers, batch_size=1, ticket="")
     assert Worker(plan).store.spec.views == ("identity", "crop:4:8:40:flip")
