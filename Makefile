@@ -32,7 +32,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Before a commit: the style, the types and the quick tests, in less than 90 seconds. What is listed at its end is to be
+# Before a commit: the style, the types and the quick tests. What is listed at its end is to be
 # marked slow, or made quicker.
 check: lint
 	$(BIN)/python -m pytest -q $(PARALLEL) --durations 10 --durations-min 2 -m "not slow and not long and not peers and not extras"
