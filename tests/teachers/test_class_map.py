@@ -10,7 +10,6 @@ from jobs import command, label_imagenet64
 from labeling.labels.spec import LabelSpec
 from labeling.labels.store import open_labels
 from labeling.teachers import class_map, class_subset
-from labeling.teachers.teacher import load_teacher
 from tests.support.images_on_disk import encoded, write_folder
 from tests.support.repository import ROOT
 from tests.support.tiny_teachers import log_softmax, mean_color_logits, pictures, save_hub_module
@@ -18,20 +17,6 @@ from tfpipeline.images import imagenet_names
 from tfpipeline.system.errors import FlagError, UserError
 
 WNIDS = list(imagenet_names())
-
-
-@pytest.fixture(scope="module")
-def imagenet(tmp_path_factory):
-    """A teacher of ImageNet's classes that does not name them."""
-    return load_teacher(str(save_hub_module(tmp_path_factory.mktemp("hub") / "m", classes=1001)))
-
-
-@pytest.fixture(scope="module")
-def named(tmp_path_factory):
-    """A teacher that names its five classes, one of them a number."""
-    directory = save_hub_module(tmp_path_factory.mktemp("hub") / "m", classes=5)
-    (directory / "classes.txt").write_text("tench, Tinca tinca\ncrane, bird\ncrane, machine\ncat\n7\n")
-    return load_teacher(str(directory))
 
 
 def mapped(teacher, tmp_path, text):
@@ -54,14 +39,14 @@ def test_a_row_gives_a_class_of_the_teacher_to_an_own_class(tmp_path, named, tex
     assert (teacher.subset, teacher.subset_of, teacher.fingerprint) == ((), 0, named.fingerprint)
 
 
-def test_imagenet_classes_are_found_by_name_id_and_index(tmp_path, imagenet):
-    teacher = mapped(imagenet, tmp_path, f"tie,Bow_Tie\ntie,{WNIDS[906]}\nfish,0\nfish,goldfish\n")
+def test_imagenet_classes_are_found_by_name_id_and_index(tmp_path, unnamed):
+    teacher = mapped(unnamed, tmp_path, f"tie,Bow_Tie\ntie,{WNIDS[906]}\nfish,0\nfish,goldfish\n")
     assert teacher.class_map == ((457, 906), (0, 1))
 
 
 @pytest.mark.parametrize("rest", ["", "other,*\n"])
-def test_an_own_class_is_as_probable_as_its_classes_together(tmp_path, imagenet, rest):
-    teacher = mapped(imagenet, tmp_path, f"b,3\na,998\na,0\na,17\n{rest}")
+def test_an_own_class_is_as_probable_as_its_classes_together(tmp_path, unnamed, rest):
+    teacher = mapped(unnamed, tmp_path, f"b,3\na,998\na,0\na,17\n{rest}")
     p = np.exp(log_softmax(mean_color_logits(pictures(size=16) / 255, 1001)[:, 1:]))
     expected = np.stack([p[:, 3], p[:, [998, 0, 17]].sum(1)], 1)
     if rest:
@@ -99,8 +84,8 @@ def test_a_map_that_cannot_be_followed_is_refused_by_line(tmp_path, named, text,
     assert f"--class-map {tmp_path / 'map.csv'}" in str(refusal.value)
 
 
-def test_the_shipped_map_makes_cifar10_of_imagenet(imagenet):
-    teacher = class_map.map_classes(imagenet, str(ROOT / "recipes" / "imagenet-to-cifar10.csv"))
+def test_the_shipped_map_makes_cifar10_of_imagenet(unnamed):
+    teacher = class_map.map_classes(unnamed, str(ROOT / "recipes" / "imagenet-to-cifar10.csv"))
     names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     assert teacher.class_names == names
     assert {group[0] for group in teacher.class_map} >= {404, 281, 30}
@@ -164,11 +149,11 @@ def test_folders_that_are_classes_of_the_teacher_are_offered_and_measured(place,
     assert open_labels(place / "listed").spec.subset == (1, 457) and listed["top1"] == figures["top1"]
 
 
-def test_folders_of_images_without_any_are_refused(imagenet):
+def test_folders_of_images_without_any_are_refused(unnamed):
     with pytest.raises(FlagError, match="--classes folders: the images lie in no class folders"):
-        class_subset.restrict(imagenet, "folders")
+        class_subset.restrict(unnamed, "folders")
     with pytest.raises(UserError, match=r"--classes folders, class beach: teacher .* has no class beach"):
-        class_subset.restrict(imagenet, "folders", [("goldfish", "goldfish"), ("beach", "beach")])
+        class_subset.restrict(unnamed, "folders", [("goldfish", "goldfish"), ("beach", "beach")])
 
 
 def test_two_teachers_and_views_answer_over_own_classes_and_verify(place, capsys):

@@ -27,20 +27,6 @@ from tfpipeline.system.flags import change, from_flat
 WNIDS = sorted(resized_order())
 
 
-@pytest.fixture(scope="module")
-def unnamed(tmp_path_factory):
-    """A teacher of 1,000 classes in the TF-Hub convention."""
-    return load_teacher(str(save_hub_module(tmp_path_factory.mktemp("hub") / "m", classes=1001)))
-
-
-@pytest.fixture(scope="module")
-def named(tmp_path_factory):
-    """A teacher that names its five classes."""
-    directory = save_hub_module(tmp_path_factory.mktemp("hub") / "m", classes=5)
-    (directory / "classes.txt").write_text("tench, Tinca tinca\ncrane, bird\ncrane, machine\ncat\n7\n")
-    return load_teacher(str(directory))
-
-
 def restricted(teacher, tmp_path, text, image_classes=()):
     (tmp_path / "classes.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
     return class_subset.restrict(teacher, str(tmp_path / "classes.txt"), image_classes)
