@@ -27,6 +27,7 @@ from tfpipeline.images import (
     compose_name,
     find_imagenet_class,
     open_images,
+    select,
     short_name,
     split_to_measure_on,
 )
@@ -213,7 +214,11 @@ def open_evaluated(
         UserError: they cannot be read, are of another size than the network takes, or nothing says which they are.
     """
     saved = run_directory.read_config(directory)
-    config = None if saved is None or wanted.images is not None else config_of(saved["flags"])
+    config = None if saved is None else config_of(saved["flags"])
+    if config is not None and wanted.images is not None:
+        # The images of a run that held a share of them out: the others are no measure.
+        held_out_of_them = holds_out(config.validation) and wanted.images == config.images.images
+        config = config if held_out_of_them and wanted.split is None else None
     if config is None and wanted.images is None:
         raise UserError(f"{directory} does not say which images the run had; give --images and --split")
     height = image_shape[0]
@@ -240,10 +245,12 @@ def open_evaluated(
 
 def _open_held_out(config, given, console):
     """(the images that a run held out, their label store or None)."""
-    validation = config.validation
+    validation, limit = config.validation, given.get("limit")
     if holds_out(validation):
-        _, held_out = split_store(open_images(config.images, console), validation)
-        return held_out, None if config.labels.labels == TRUTH else config.labels.labels
+        given = {name: value for name, value in given.items() if name != "limit"} | {"limit": config.images.limit}
+        _, held_out = split_store(open_images(flags.change(config.images, **given), console), validation)
+        own_labels = None if config.labels.labels == TRUTH else config.labels.labels
+        return select(held_out, np.arange(len(held_out))[:limit]), own_labels
     images = held_out_images(validation, config.images)
     if images is None:
         raise UserError("the run held no images out; give --images and --split, such as --split train")

@@ -30,6 +30,8 @@ def split_store(store: ImageStore, validation: ValidationFlags) -> tuple[ImageSt
 def settle_hold_out(config: Config, snapshot: checkpoint.Snapshot | None) -> Config:
     """The config with what is held out stated: as told, or as the run began, or for a new run the default.
 
+    Where --validation-images are --images themselves, which have no other split, a share of them is held out.
+
     Args:
         config: the flags.
         snapshot: where a run goes on; None where one begins.
@@ -39,20 +41,30 @@ def settle_hold_out(config: Config, snapshot: checkpoint.Snapshot | None) -> Con
     """
     validation = config.validation
     named = [
-        flags.flag_name(name)
+        name
         for name in ("validation_images", "validation_split", "validation_truth", "validation_labels")
         if getattr(validation, name) is not None
     ]
+    if named == ["validation_images"] and validation.validation_images == config.images.images:
+        named_itself = held_out_split(splits_of(config.images)) is None and not validation.allow_overlap
+    else:
+        named_itself = False
     share = validation.hold_out
     if share is None and config.batches.overfit is None:
         if snapshot is not None:
             share = snapshot.config["experiment"].get("hold_out")
+        elif named_itself:
+            share = _DEFAULT
         elif not named and held_out_images(validation, config.images) is None:
             share = _DEFAULT if held_out_split(splits_of(config.images)) is None else None
-    if share not in (None, _NONE):
-        parse_share(share)
-        if named:
-            raise FlagError(f"--hold-out {share} and {named[0]} both name held-out images; leave one of them out")
+    if share in (None, _NONE):
+        return flags.change(config, hold_out=share)
+    parse_share(share)
+    if named_itself:
+        return flags.change(config, hold_out=share, validation_images=None)
+    if named:
+        name = flags.flag_name(named[0])
+        raise FlagError(f"--hold-out {share} and {name} both name held-out images; leave one of them out")
     return flags.change(config, hold_out=share)
 
 

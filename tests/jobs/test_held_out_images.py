@@ -127,6 +127,21 @@ def test_fewer_images_than_a_batch_are_a_batch(photos, tmp_path):
     assert trained(photos, tmp_path / "run", batch_size=1000, epochs=3)["steps"] == 3
 
 
+def test_validation_images_that_are_the_images_themselves_hold_a_share_out(photos, finished, tmp_path):
+    spec, (_, as_told_nothing) = f"folder:{photos}", finished
+    figures = trained(photos, tmp_path / "run", validation_images=spec)
+    assert figures["weights_sha256"] == as_told_nothing["weights_sha256"]
+    assert figures["validation_top1"] == as_told_nothing["validation_top1"]
+    again = trained(photos, tmp_path / "run", validation_images=spec, resume=True)
+    assert again["weights_sha256"] == figures["weights_sha256"]
+    named = evaluated(tmp_path / "run", images=spec)
+    assert named == evaluated(tmp_path / "run"), "not the images that it was trained on"
+    assert evaluated(tmp_path / "run", limit=2)["images"] == 2
+    assert evaluated(tmp_path / "run", split="train")["images"] == COUNT
+    allowed = trained(photos, tmp_path / "all", validation_images=spec, allow_overlap=True)
+    assert evaluated(tmp_path / "all")["images"] == COUNT == allowed["steps"] * 9 + COUNT % 9
+
+
 def test_other_images_have_an_evaluation_of_their_own_and_classes_are_matched_by_name(photos, finished, tmp_path):
     run, _ = finished
     before = evaluated(run)
