@@ -14,8 +14,7 @@ import tensorflow as tf
 from jobs import command
 from tfpipeline.batches.augmentation import parse_augmentation
 from tfpipeline.batches.dataset import TrainingBatches
-from tfpipeline.training import run_directory
-from tfpipeline.training.saver import SaveEvery, Saver
+from tfpipeline.training import SaveEvery, Saver, run_directory
 from tfpipeline.training.trainer import Task, Trainer
 
 

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from tfpipeline.system.errors import UserError
-from tfpipeline.training import checkpoint, run_directory
+from tfpipeline.training import SaveEvery, Saver, checkpoint, run_directory
 from tfpipeline.training import mirror as module
 from tfpipeline.training.clock import CLOCK, Clock, seconds_in
 from tfpipeline.training.mirror import Mirror
-from tfpipeline.training.saver import SaveEvery, Saver
 
 ONE, OTHER = {"learning_rate": 0.1, "options": (1, 2)}, {"learning_rate": 0.2, "options": (1, 2)}
 

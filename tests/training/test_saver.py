@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from tfpipeline.system.errors import FlagError
-from tfpipeline.training import checkpoint
+from tfpipeline.training import SaveEvery, Saver, checkpoint, parse_save_every
 from tfpipeline.training import saver as saver_module
-from tfpipeline.training.saver import SaveEvery, Saver, parse_save_every
 
 
 def save(saver, step, **options):

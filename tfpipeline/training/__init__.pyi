@@ -6,7 +6,9 @@ from .evaluation import measure as measure
 from .evaluation import predict_images as predict_images
 from .flags import DeviceFlags as DeviceFlags
 from .flags import EpochFlags as EpochFlags
+from .flags import SaveEvery as SaveEvery
 from .flags import SavingFlags as SavingFlags
+from .flags import parse_save_every as parse_save_every
 from .gradient_norms import GradientNorms as GradientNorms
 from .metrics import TOP as TOP
 from .metrics import Reliability as Reliability
@@ -18,9 +20,7 @@ from .mirror import Mirror as Mirror
 from .precision import note_on_bfloat16 as note_on_bfloat16
 from .profiling import ProfileSteps as ProfileSteps
 from .run_directory import check_same_experiment as check_same_experiment
-from .saver import SaveEvery as SaveEvery
 from .saver import Saver as Saver
-from .saver import parse_save_every as parse_save_every
 from .trainer import Diverged as Diverged
 from .trainer import Task as Task
 from .trainer import Trainer as Trainer

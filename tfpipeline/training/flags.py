@@ -1,8 +1,10 @@
 """What the training loop must be told: how long, what is best, where it is saved, and on which devices it runs."""
 
 import dataclasses
+import re
 from typing import Literal
 
+from tfpipeline.system import FlagError
 from tfpipeline.system.flags import Flags, Range, flag, required
 
 Monitor = Literal["validation_top1", "agreement_top1", "loss"]
@@ -44,6 +46,31 @@ class SavingFlags(Flags):
     gradient_norms: bool = flag(
         False, "write RUN/gradients.csv: how much of the gradient reaches each layer, before and after the training"
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class SaveEvery:
+    """How often a checkpoint is saved, beside the end of every epoch.
+
+    Attributes:
+        steps: after so many training steps, or None.
+        seconds: after so many seconds, or None.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+
+
+def parse_save_every(text: str) -> SaveEvery:
+    """How often to save: "500" steps or "60s".
+
+    Raises:
+        FlagError: the text is neither.
+    """
+    match = re.fullmatch(r"([1-9]\d*)(s?)", text)
+    if not match:
+        raise FlagError(f"--save-every {text}: write a number of steps such as 500, or of seconds such as 60s")
+    return SaveEvery(seconds=int(match[1])) if match[2] else SaveEvery(steps=int(match[1]))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

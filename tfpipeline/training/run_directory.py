@@ -1,4 +1,9 @@
-"""A run's directory: who works in it, which experiment it holds, and what is written beside the checkpoints."""
+"""A run's directory: who works in it, which experiment it holds, and what is written beside the checkpoints.
+
+Every command asks here for the flags of a run, `--help` too: `training.checkpoint` imports NumPy only where it is used.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import csv
@@ -8,6 +13,7 @@ import pathlib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 
+from tfpipeline import training
 from tfpipeline.system import (
     UserError,
     lock,
@@ -18,9 +24,8 @@ from tfpipeline.system import (
     write_csv,
     write_file,
 )
-from tfpipeline.training import checkpoint
+from tfpipeline.training import distributed
 from tfpipeline.training.clock import CLOCK
-from tfpipeline.training.distributed import Workers
 
 Say = Callable[[str], None]
 
@@ -67,7 +72,7 @@ def _remove_if_unused(directory):
             directory.rmdir()
 
 
-def newest_snapshot(directory: pathlib.Path, resume: bool, say: Say) -> checkpoint.Snapshot | None:
+def newest_snapshot(directory: pathlib.Path, resume: bool, say: Say) -> training.checkpoint.Snapshot | None:
     """The snapshot to go on from; None to begin.
 
     Args:
@@ -79,23 +84,23 @@ def newest_snapshot(directory: pathlib.Path, resume: bool, say: Say) -> checkpoi
         UserError: there are checkpoints and `resume` is false, or all of them are damaged.
     """
     checkpoints = directory / CHECKPOINTS
-    if not resume and (found := checkpoint.newest_first(checkpoints)):
+    if not resume and (found := training.checkpoint.newest_first(checkpoints)):
         raise UserError(
-            f"{directory} has checkpoints up to step {checkpoint.step_of(found[0])}; add --resume to go on from them, "
-            "or give another --run"
+            f"{directory} has checkpoints up to step {training.checkpoint.step_of(found[0])}; "
+            "add --resume to go on from them, or give another --run"
         )
-    return checkpoint.load_newest(checkpoints, say)
+    return training.checkpoint.load_newest(checkpoints, say)
 
 
 def newest_step(directory: pathlib.Path) -> int:
     """The step of a run's newest checkpoint, by its name; 0 where there is none."""
-    found = checkpoint.newest_first(directory / CHECKPOINTS)
-    return checkpoint.step_of(found[0]) if found else 0
+    found = training.checkpoint.newest_first(directory / CHECKPOINTS)
+    return training.checkpoint.step_of(found[0]) if found else 0
 
 
 def snapshot_of_step(
-    directory: pathlib.Path, step: int, say: Say, copies: Iterable[checkpoint.Snapshot] = ()
-) -> checkpoint.Snapshot:
+    directory: pathlib.Path, step: int, say: Say, copies: Iterable[training.checkpoint.Snapshot] = ()
+) -> training.checkpoint.Snapshot:
     """The snapshot of the best epoch.
 
     Args:
@@ -107,11 +112,11 @@ def snapshot_of_step(
     Raises:
         UserError: there is no whole checkpoint of the step.
     """
-    for path in checkpoint.newest_first(directory / CHECKPOINTS):
-        if checkpoint.step_of(path) == step:
+    for path in training.checkpoint.newest_first(directory / CHECKPOINTS):
+        if training.checkpoint.step_of(path) == step:
             try:
-                return checkpoint.load(path)
-            except checkpoint.DamagedCheckpoint as error:
+                return training.checkpoint.load(path)
+            except training.checkpoint.DamagedCheckpoint as error:
                 say(f"passing over the damaged checkpoint {path}: {error}")
     for snapshot in copies:
         say(f"taking the copy {snapshot.path}")
@@ -122,7 +127,9 @@ def snapshot_of_step(
     )
 
 
-def broadcast_snapshot(workers: Workers, snapshot: checkpoint.Snapshot | None) -> checkpoint.Snapshot | None:
+def broadcast_snapshot(
+    workers: distributed.Workers, snapshot: training.checkpoint.Snapshot | None
+) -> training.checkpoint.Snapshot | None:
     """The chief's snapshot, verified again: other workers need not see its run directory.
 
     Args:
@@ -136,7 +143,7 @@ def broadcast_snapshot(workers: Workers, snapshot: checkpoint.Snapshot | None) -
     if found is None or workers.is_chief:
         return snapshot
     path, content = found
-    return checkpoint.verify(pathlib.Path(path), content)
+    return training.checkpoint.verify(pathlib.Path(path), content)
 
 
 def check_same_experiment(saved: dict, now: dict, may_change: Collection[str] = ()) -> None:
@@ -249,7 +256,7 @@ def read_history(directory: pathlib.Path) -> list[dict[str, float | None]]:
 def _saved_history(directory):
     """The history in the newest whole checkpoint; [] where there is none."""
     try:
-        snapshot = checkpoint.load_newest(directory / CHECKPOINTS)
+        snapshot = training.checkpoint.load_newest(directory / CHECKPOINTS)
     except UserError:
         return []
     return [] if snapshot is None else snapshot.state.get("history", [])

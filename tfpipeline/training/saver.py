@@ -1,40 +1,13 @@
 """When a training saves, and where: checkpoints in its own directory and, if asked for, copies in a mirror."""
 
-import dataclasses
 import json
 import pathlib
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from tfpipeline.system import FlagError
 from tfpipeline.training import checkpoint
+from tfpipeline.training.flags import SaveEvery
 from tfpipeline.training.mirror import Mirror
-
-
-@dataclasses.dataclass(frozen=True)
-class SaveEvery:
-    """How often a checkpoint is saved, beside the end of every epoch.
-
-    Attributes:
-        steps: after so many training steps, or None.
-        seconds: after so many seconds, or None.
-    """
-
-    steps: int | None = None
-    seconds: float | None = None
-
-
-def parse_save_every(text: str) -> SaveEvery:
-    """How often to save: "500" steps or "60s".
-
-    Raises:
-        FlagError: the text is neither.
-    """
-    match = re.fullmatch(r"([1-9]\d*)(s?)", text)
-    if not match:
-        raise FlagError(f"--save-every {text}: write a number of steps such as 500, or of seconds such as 60s")
-    return SaveEvery(seconds=int(match[1])) if match[2] else SaveEvery(steps=int(match[1]))
 
 
 class Saver:
