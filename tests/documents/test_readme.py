@@ -46,7 +46,7 @@ def test_links_lead_somewhere(document):
 
 @pytest.mark.parametrize("package", ["jobs", "labeling", "models", "tfpipeline"])
 def test_the_map_shows_every_room(package):
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## Map of the code")[1]
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Map of the code")[1]
     for door in (ROOT / package).rglob("__init__.pyi"):
         room = f"{door.parent.relative_to(ROOT).as_posix()}/"
-        assert f"[{room}]({room})" in text, f"the map of the code in README.md has no row for {room}"
+        assert f"[{room}]({room})" in text, f"the map of the code in CONTRIBUTING.md has no row for {room}"
