@@ -1,8 +1,12 @@
 """Times of functions that are to be compared."""
 
+import multiprocessing
 import random
+import resource
 import statistics
+import sys
 import time
+import typing
 
 
 def medians(functions, repeats):
@@ -24,3 +28,68 @@ def medians(functions, repeats):
             if turn >= 0:
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+class Measured(typing.NamedTuple):
+    """What a contestant took in a process of its own.
+
+    Attributes:
+        seconds: of a call, the median.
+        peak_bytes: of the process, at its largest.
+    """
+
+    seconds: float
+    peak_bytes: int
+
+
+def measure_apart(contestants, repeats):
+    """{name: Measured, or None where a package is missing}, each contestant in a process of its own, taking turns.
+
+    So each has the settings of its library that its users have, and those that wait sleep.
+
+    Args:
+        contestants: {name: function without arguments that prepares all and returns what is timed}; they are sent to
+            processes, so they are functions of a module, or `functools.partial` of such.
+        repeats: how many turns are timed, after two that are not.
+    """
+    context = multiprocessing.get_context("spawn")
+    processes = {}
+    for name, prepare in contestants.items():
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(prepare, there), daemon=True)
+        process.start()
+        there.close()
+        if here.recv():
+            processes[name] = (process, here)
+    order, times = list(processes), {name: [] for name in processes}
+    shuffle = random.Random(0).shuffle
+    for turn in range(-2, repeats):
+        shuffle(order)
+        for name in order:
+            connection = processes[name][1]
+            connection.send(True)
+            seconds = connection.recv()
+            if turn >= 0:
+                times[name].append(seconds)
+    measured = dict.fromkeys(contestants)
+    for name, (process, connection) in processes.items():
+        connection.send(False)
+        measured[name] = Measured(statistics.median(times[name]), connection.recv())
+        process.join()
+    return measured
+
+
+def _serve(prepare, connection):
+    """Prepares, says whether that was possible, then times a call for every word that says so."""
+    try:
+        function = prepare()
+    except ModuleNotFoundError as error:
+        print(f"left out, as {error.name} is not installed", file=sys.stderr)
+        connection.send(False)
+        return
+    connection.send(True)
+    while connection.recv():
+        start = time.perf_counter()
+        function()
+        connection.send(time.perf_counter() - start)
+    connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
