@@ -118,14 +118,15 @@ def export_labels(wanted: ExportFlags, out: pathlib.Path, images: ImageFlags | N
     """Writes the labels of a label store into a new directory, with what the form takes of the images, where given."""
     if wanted.to == "tfrecord":
         command.import_tensorflow()
-    from labeling.labels import export, image_export, open_labels
+    from labeling.labels import SPEC_FILE, export, image_export, open_labels
 
     store, labeled = open_labels(str(wanted.labels)), None
     if images is not None:
         labeled = open_images(images, console)
         if note := store.check_same_images(labeled):
             console.say(note)
-    with StopRequest() as stop, new_directory(out) as directory:
+    head = (SPEC_FILE, store.spec.to_json().encode())
+    with StopRequest() as stop, new_directory(out, head) as directory:
         if wanted.to in IMAGE_FORMS and labeled is not None and images is not None:
             kind, _, place = str(images.images).partition(":")
             originals = pathlib.Path(place).expanduser() if kind == "folder" else None

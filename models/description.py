@@ -37,6 +37,10 @@ class Description:
             "resizing": RESIZING if self.side else "none: images of that size",
         }
 
+    def to_json(self) -> str:
+        """All of it, as the text of a file."""
+        return json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n"
+
     def as_texts(self) -> dict[str, str]:
         """All of it, every value a text: lists as JSON."""
         return {

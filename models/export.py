@@ -5,7 +5,6 @@ of this package are functions with gradients of their own; only their forward gr
 """
 
 import dataclasses
-import json
 import pathlib
 import tempfile
 import warnings
@@ -29,6 +28,9 @@ Rounding gives 1e-6 to 1e-3; a network that is fed or folded wrongly is off by m
 _CHECK_BATCH = 32
 _NO_DATE = (1980, 1, 1, 0, 0, 0)
 DESCRIPTION_FILE = "description.json"
+DESCRIPTION_IN_SAVEDMODEL = f"assets.extra/{DESCRIPTION_FILE}"
+OTHER_BYTES = ("saved_model.pb", "fingerprint.pb")
+"""Files of a SavedModel whose bytes TensorFlow makes others each time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +106,9 @@ def write_savedmodel(model: keras.Model, directory: pathlib.Path, description: D
         module.class_names = tf.constant(description.class_names)
         signatures["encoded_images"] = _serve_files(module, description)
     tf.saved_model.save(module, str(directory), signatures=signatures)
-    extra = directory / "assets.extra"
-    extra.mkdir()
-    (extra / DESCRIPTION_FILE).write_text(_json_of(description), encoding="utf-8")
+    path = directory / DESCRIPTION_IN_SAVEDMODEL
+    path.parent.mkdir()
+    path.write_text(description.to_json(), encoding="utf-8")
 
 
 def _served(model: keras.Model) -> tf.Module:
@@ -134,10 +136,6 @@ def _serve_files(module: tf.Module, description: Description) -> Callable:
     return tf.function(serve, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
 
 
-def _json_of(description: Description) -> str:
-    return json.dumps(description.as_json(), indent=1, ensure_ascii=False) + "\n"
-
-
 def open_savedmodel(directory: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
     """The function images float32 (b, H, W, 3) -> logits (b, K) of a SavedModel."""
     with path_without_pattern(directory) as path:
@@ -158,7 +156,7 @@ def write_litert(model: keras.Model, path: pathlib.Path, description: Descriptio
     with zipfile.ZipFile(path, "a") as archive:
         for name, text in (
             ("labels.txt", "\n".join(description.class_names)),
-            (DESCRIPTION_FILE, _json_of(description)),
+            (DESCRIPTION_FILE, description.to_json()),
         ):
             archive.writestr(zipfile.ZipInfo(name, _NO_DATE), text)
 

@@ -6,6 +6,7 @@ import tempfile
 import keras
 import numpy as np
 
+from jobs.training.model_card import CARD
 from models import export
 from models.description import Description
 from tfpipeline.images import ImageFlags
@@ -21,16 +22,17 @@ def export_network(
     Args:
         model: the network, of images (H, W, 3).
         form: one of models.export.WRITERS.
-        out: a new directory for savedmodel, else a file; it is there whole or not at all.
+        out: a new directory for savedmodel, or one with the same network, else a file; it is there whole or not at all.
         images: uint8 (N, H, W, 3), which both are asked about.
         description: what the file says of itself.
 
     Raises:
-        UserError: `out` is there already, or what was exported does not answer as Keras does.
+        UserError: `out` is something else already, or what was exported does not answer as Keras does.
     """
     model = export.in_float32(model)
     if form == "savedmodel":
-        with new_directory(out) as directory:
+        head = (export.DESCRIPTION_IN_SAVEDMODEL, description.to_json().encode())
+        with new_directory(out, head, (*export.OTHER_BYTES, CARD)) as directory:
             return _write_and_check(form, model, directory, images, description)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:

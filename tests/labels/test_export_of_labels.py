@@ -189,10 +189,14 @@ def test_two_exports_to_one_place_do_not_mix(tmp_path, store):
     assert (tmp_path / "out" / "labels.csv").read_text() != "of the slower one"
 
 
-def test_nothing_is_overwritten(tmp_path, store):
-    export.run(config_of(store, "csv", tmp_path / "out"))
+def test_the_same_export_again_leaves_what_is_there_and_nothing_is_overwritten(tmp_path, store):
+    figures = export.run(config_of(store, "csv", tmp_path / "out"))
+    numbers = {path: path.stat().st_ino for path in (tmp_path / "out").iterdir()}
+    assert export.run(config_of(store, "csv", tmp_path / "out")) == figures
+    others = make_store(tmp_path / "others", shard=SHARD + 1)  # Other answers.
     with pytest.raises(UserError, match="out exists already; remove it or give another directory"):
-        export.run(config_of(store, "csv", tmp_path / "out"))
+        export.run(config_of(others, "csv", tmp_path / "out"))
+    assert {path: path.stat().st_ino for path in (tmp_path / "out").iterdir()} == numbers
 
 
 def test_memory_does_not_grow_with_the_number_of_shards(tmp_path):

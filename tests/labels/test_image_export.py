@@ -101,6 +101,13 @@ def test_a_folder_for_each_class_holds_links_to_the_originals(place, above):
     assert read.class_names == sorted({folders[i] for i in answers.first[kept]})
 
 
+def test_the_same_export_again_ends_well_and_one_of_fewer_images_is_refused(place):
+    assert run(place, "imagefolder", "--above", 0.5) == run(place, "imagefolder", "--above", 0.5)
+    for above in (0.0, 0.7):
+        with pytest.raises(UserError, match="out exists already; remove it or give another directory"):
+            run(place, "imagefolder", "--above", above)
+
+
 def test_images_that_are_no_files_are_written(tmp_path):
     images = store_of("shapes", limit=2, size=8, cache=tmp_path / "cache")
     files = images.description["files"]

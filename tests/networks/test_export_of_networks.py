@@ -82,6 +82,18 @@ def description_in(text):
     return (said["class_names"], said["input_size"]) == (list(shapes.NAMES), [64, 64]) and "square" in said["resizing"]
 
 
+def test_the_same_savedmodel_again_ends_well_and_one_of_other_weights_is_refused(tmp_path, simple_run):
+    figures = export.run(config_of(simple_run, "savedmodel", tmp_path / "out"))
+    (tmp_path / "out" / "model_card.md").unlink()  # As after a kill between the two.
+    assert export.run(config_of(simple_run, "savedmodel", tmp_path / "out")) == figures
+    assert (tmp_path / "out" / "model_card.md").is_file()
+    keras.utils.set_random_seed(1)
+    network = networks.build("patchify_net", (64, 64, 3), 12, filters=2, hidden=4)
+    another = write_run(tmp_path / "another", network, simple_run.parent / "cache")
+    with pytest.raises(UserError, match="out exists already; remove it or give another directory"):
+        export.run(config_of(another, "savedmodel", tmp_path / "out"))
+
+
 def test_a_savedmodel_names_image_files_of_any_size_as_jobs_predict_does(tmp_path, run_directory):
     export.run(config_of(run_directory, "savedmodel", tmp_path / "out"))
     sizes = [(64, 64), (40, 90), (200, 130)]

@@ -1,5 +1,6 @@
 """Files are whole or absent, and what a killed process left goes away."""
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -172,6 +173,33 @@ def test_what_was_left_when_the_directory_was_there_already_goes_with_the_next_c
     with pytest.raises(UserError, match="exists already"), new_directory(tmp_path / "store"):
         raise AssertionError("nothing is to be written")
     assert names_in(tmp_path) == ["store"]
+
+
+def fill(final, files, **known):
+    with new_directory(final, **known) as place:
+        for name, content in files.items():
+            (place / name).parent.mkdir(exist_ok=True)
+            (place / name).write_bytes(content)
+
+
+FILES = {"head": b"h", "a/b": b"b", "stamp": b"1"}
+KNOWN = {"head": ("head", b"h"), "varying": ("stamp", "later")}
+
+
+@pytest.mark.parametrize("change", [{}, {"stamp": b"2"}, {"later": b"x"}, {"a/b": b"c"}, {"c": b"c"}, {"head": b"i"}])
+def test_the_same_files_again_are_well_and_others_are_refused(tmp_path, change):
+    fill(tmp_path / "store", FILES | change)
+    same = change.keys() <= {"stamp", "later"}
+    with contextlib.nullcontext() if same else pytest.raises(UserError, match="store exists already"):
+        fill(tmp_path / "store", FILES, **KNOWN)
+    assert {name: (tmp_path / "store" / name).read_bytes() for name in FILES | change} == FILES | change
+    assert names_in(tmp_path) == ["store"]
+
+
+def test_a_file_that_is_missing_is_not_the_same(tmp_path):
+    fill(tmp_path / "store", {"head": b"h"})
+    with pytest.raises(UserError, match="store exists already"):
+        fill(tmp_path / "store", FILES, **KNOWN)
 
 
 KILLED_WITH_FILES = """

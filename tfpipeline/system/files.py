@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, and directories that live no longer than the process that fills them."""
 
 import contextlib
+import filecmp
 import hashlib
 import os
 import pathlib
@@ -8,7 +9,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from tfpipeline.system.errors import UserError
 from tfpipeline.system.locks import lock, open_locked
@@ -85,24 +86,49 @@ def publish_directory(partial: pathlib.Path, final: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def new_directory(final: pathlib.Path) -> Iterator[pathlib.Path]:
+def new_directory(
+    final: pathlib.Path, head: tuple[str, bytes] | None = None, varying: Container[str] = ()
+) -> Iterator[pathlib.Path]:
     """A context that yields an empty directory to fill: it is renamed to `final` at the end, or vanishes on failure.
+
+    Where a process published `final` and was killed after that, the same work again ends well, and leaves it as it is.
 
     Args:
         final: the name to be; its parents are made. What a killed process left of it is removed.
+        head: name and content of a file that will be in it and tells one work from another; None where work that was
+            done before is refused.
+        varying: names of files whose bytes may be others each time; one that is not made here may be there.
 
     Raises:
-        UserError: `final` exists and is not an empty directory; perhaps another process made it in the meantime.
+        UserError: `final` exists, is not an empty directory and does not have the same files; perhaps another process
+            made it in the meantime.
     """
     remove_old_scratch(final.parent)  # Also of one that was killed when `final` was there already.
-    _refuse_existing(final)
+    if head is None or not _has_file(final, *head):
+        _refuse_existing(final)
     with scratch_directory(final.parent, final.name) as partial:
         yield partial
         try:
             publish_directory(partial, final)
         except OSError:
-            _refuse_existing(final)
-            raise
+            if head is None or not _have_same_files(partial, final, varying):
+                _refuse_existing(final)
+                raise
+
+
+def _has_file(directory, name, content):
+    path = directory / name
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+
+
+def _have_same_files(new, old, varying):
+    names, known = ({path.relative_to(place).as_posix() for path in place.rglob("*")} for place in (new, old))
+    if names - known or not all(name in varying for name in known - names):
+        return False
+    pairs = [(new / name, old / name) for name in names if name not in varying and not (new / name).is_dir()]
+    return all(
+        other.is_file() and (one.samefile(other) or filecmp.cmp(one, other, shallow=False)) for one, other in pairs
+    )
 
 
 def _refuse_existing(final):
