@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import signal
 import time
@@ -120,6 +121,16 @@ def test_other_formats_of_files_hold_the_same_images(archives, data_dir, tmp_pat
     for (name, pixels, truth), (like, same, class_index) in zip(found, expected, strict=True):
         assert (name, truth) == (like.replace("tfrecord", form), class_index)
         np.testing.assert_array_equal(pixels, same)
+
+
+@pytest.mark.parametrize("form", ["array_record", "tfrecord"])
+@pytest.mark.parametrize("length", [13, 17])
+def test_a_description_that_counts_other_examples_than_the_files_hold_is_refused(archives, tmp_path, form, length):
+    tfds_preparing.prepare(tfds.builder("cifar10", data_dir=tmp_path, file_format=form), archives)
+    (path,) = tmp_path.rglob("dataset_info.json")
+    path.write_text(re.sub(r'"15"', f'"{length}"', path.read_text()))
+    with pytest.raises(UserError, match=rf"cannot be read .*{length}.*; remove that directory and let it be prepared"):
+        list(source_of("cifar10", data_dir=tmp_path))
 
 
 def test_half_a_file_of_array_records_is_refused(archives, tmp_path):

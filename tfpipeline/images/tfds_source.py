@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
 
 from tfpipeline.images.decoding import decode
 from tfpipeline.images.flags import ImageFlags
@@ -127,8 +128,12 @@ class TfdsSource(Source):
         """The same of ArrayRecord files, which TFDS reads by index, and without ids of examples."""
         for each in self._slices:
             split = self.builder.info.splits[each.split]
-            lengths = zip(sorted(split.filenames), split.shard_lengths, strict=True)
-            ids = (f"{file}__{row}".encode() for file, length in lengths for row in range(length))
+            lengths = list(zip(sorted(split.filepaths), split.shard_lengths, strict=True))
+            for path, length in lengths:
+                # As it is asked by index, what is behind the last one that is known would be lost without a word.
+                if (found := ArrayRecordFileAdapter.num_examples(path)) != length:
+                    raise ValueError(f"{path.name} holds {found:,} examples, dataset_info.json says {length:,}")
+            ids = (f"{path.name}__{row}".encode() for path, length in lengths for row in range(length))
             ids = itertools.islice(ids, each.first, None)
             with quiet_tfds():
                 source = self.builder.as_data_source(split=each.split, decoders=decoders)
