@@ -206,9 +206,21 @@ def _keep_caches_in(directory: pathlib.Path) -> None:
     """Sets where libraries keep what they download, of those that would take the directory of temporary files."""
     os.environ.setdefault("TFHUB_CACHE_DIR", str(directory / "tfhub_modules"))
     try:
-        pathlib.Path.home()
+        home = pathlib.Path.home()
     except RuntimeError:  # Of a user without a home Keras would make a folder named ~ right here.
+        home = pathlib.Path(os.devnull)
         os.environ.setdefault("KERAS_HOME", str(directory / f"keras-{os.getuid()}"))
+    for variable, name in (("XDG_CONFIG_HOME", ".config"), ("XDG_CACHE_HOME", ".cache")):
+        if not _can_write(pathlib.Path(os.environ.get(variable) or home / name)):
+            # The directory that matplotlib would make it would remove after ours is gone, and fail aloud.
+            os.environ.setdefault("MPLCONFIGDIR", str(pathlib.Path(tempfile.gettempdir(), "matplotlib")))
+
+
+def _can_write(place: pathlib.Path) -> bool:
+    """Whether a directory can be written, or be made."""
+    place = place.absolute()
+    there = next(path for path in (place, *place.parents) if os.access(path, os.F_OK))
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def _line_of(error: Exception, debug: bool) -> object:

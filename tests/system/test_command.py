@@ -300,3 +300,30 @@ def test_what_tensorflow_says_of_a_disk_is_told_with_the_file(capsys, words):
     code, _, err = ends(run, capsys, "--out", "x")
     assert code == 1
     assert err.endswith(f": b/out/variables/part-0; {words}; check the path, its permissions and the free space\n")
+
+
+DRAWS = """
+import os, pwd, sys
+from jobs import command
+from tests.system.test_command import Config
+
+def nobody(number):
+    raise KeyError(f"getpwuid(): uid not found: {number}")
+
+def draw(config):
+    from matplotlib import font_manager
+    return {"fonts": len(font_manager.fontManager.ttflist) > 0}
+
+pwd.getpwuid = nobody
+command.main(Config, draw, "", ["--out", "x"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("home", [None, "/dev/null"])
+def test_a_user_without_a_home_that_can_be_written_gets_pictures_and_nothing_else(tmp_path, home):
+    variables = {name: value for name, value in os.environ.items() if name != "HOME" and "XDG" not in name}
+    variables |= {"TMPDIR": str(tmp_path), "PYTHONPATH": "."} | ({} if home is None else {"HOME": home})
+    done = subprocess.run([sys.executable, "-c", DRAWS], cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, '{"fonts": true}\n')
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []
