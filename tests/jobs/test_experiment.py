@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import pathlib
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from jobs.training.sweep import find_sweep, read_sweep
 from tests.support.repository import ROOT
 from tfpipeline.system import flags as flag_values
 from tfpipeline.system.errors import FlagError, UserError
+from tfpipeline.training import run_directory
 
 SWEEP = """
 about = "Two networks"
@@ -101,6 +103,22 @@ def test_what_training_refuses_is_named_and_ends_the_sweep(sweep, tmp_path):
     assert "train: nowhere" in ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("experiment: jobs.train ended with 1")
     assert not (tmp_path / "out" / "table.md").exists()
+
+
+def test_a_sweep_whose_runs_all_diverge_is_done_and_says_so_of_each(sweep, tmp_path, monkeypatch, capsys):
+    def diverge(job, words):
+        directory = pathlib.Path(words[words.index("--run") + 1])
+        directory.mkdir(parents=True)
+        run_directory.write_figures(directory, {experiment.DIVERGED: 1, "problem": "the loss of step 1 is nan"})
+        raise UserError("jobs.train ended with 1")
+
+    monkeypatch.setattr(experiment, "run_job", diverge)
+    figures = experiment.run(experiment.Config(sweep=str(sweep), out=str(tmp_path / "out"), runs=QUIET))
+    assert (figures["diverged"], figures["untrained"]) == (["narrow", "wide"], [])
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert table.count("| diverged at 1 | - |") == 2 and "- wide diverged: the loss of step 1 is nan" in table
+    assert table.split("\n\n", 1)[1] in capsys.readouterr().out
+    assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
