@@ -16,29 +16,10 @@ from tfpipeline.system.flags import Flags
 
 JOBS = {name: importlib.import_module(f"jobs.{name}") for name in list_commands()}
 # What people and scripts mistype, leave empty or mix up.
-ODD = (
-    *(
-        "",
-        " ",
-        "-",
-        "--",
-        "=",
-        ",",
-        "a,b",
-        "0",
-        "-1",
-        "1",
-        "1_0",
-        "0x1",
-        "9" * 30,
-        "1e400",
-        "nan",
-        "-inf",
-        "1.5",
-        "10%",
-    ),
-    *("200%", "shapes", "flip", "a=b", "a=", "[1]", "{", "~", "$HOME", "none", "True", "\udcff", "ü"),
-)
+NUMBERS = ("0", "-1", "1", "1_0", "0x1", "9" * 30, "1e400", "nan", "-inf", "1.5", "10%", "200%")
+SIGNS = ("", " ", "-", "--", "=", ",", "[1]", "{", "~", "$HOME", "\udcff", "ü")
+WORDS = ("shapes", "flip", "none", "True", "a,b", "a=b", "a=")
+ODD = NUMBERS + SIGNS + WORDS
 
 
 @st.composite
