@@ -30,6 +30,8 @@ from tfpipeline.system.errors import UserError
 from tfpipeline.system.flags import from_flat
 from tfpipeline.training import Predictions, run_directory
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
@@ -126,7 +128,6 @@ def test_mistakes_are_shown_with_the_truth_the_teacher_and_the_student(tmp_path,
         assert [axis.texts[0].get_text() for axis in drawn.pop().axes if axis.texts] == expected
 
 
-@pytest.mark.slow
 def test_the_report_is_one_page_with_its_pictures_inside(trained):
     evaluation_of(trained)
     figures = report.run(report.Config(run=trained[0]["run"], quiet=True))
@@ -245,7 +246,6 @@ def test_a_truth_that_counts_other_classes_is_refused_unless_names_tell_how_they
     assert LearnedClasses(3, spec).short_names(store.classes) == ["arrow", "circle", "bolt"]
 
 
-@pytest.mark.slow
 def test_a_truth_that_counts_the_classes_in_another_order_is_the_same_truth(trained, tmp_path):
     classes = store_of("shapes", limit=48, size=16, cache=trained[0]["cache"]).classes
     paths = pictures_of(tmp_path / "images", 4)

@@ -146,6 +146,7 @@ def test_a_missing_sweep_is_named(tmp_path):
         read_sweep(tmp_path / "nothing.toml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     sorted((ROOT / "recipes").glob("*.toml")),
@@ -233,6 +234,7 @@ def test_an_epoch_in_which_loss_and_accuracy_rise_together_is_said(tmp_path, cap
     assert "rise together" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_does_not_train_is_said_with_the_gradients_that_were_measured(tmp_path, capsys):
     deep = run_of("deep", 0.11, {"before": [1e-6, 0.1, 0.5], "after": [0.0, 0.2, 0.25]})
     runs = [run_of("flat", 0.2, {"before": [0.5, 0.5], "after": [0.1, 0.2]}), deep]

@@ -20,6 +20,8 @@ from tfpipeline.system import FlagError, UserError
 from tfpipeline.system.flags import from_flat
 from tfpipeline.training import checkpoint, run_directory
 
+pytestmark = pytest.mark.slow
+
 COUNT, CLASSES = 60, ("ant", "bee", "cow")
 NAMES = [f"{CLASSES[i % 3]}/{i:02d}.png" for i in range(COUNT)]
 

@@ -16,6 +16,8 @@ from tests.support.processes import Child
 from tests.support.tiny_teachers import save_hub_module
 from tfpipeline.system.errors import FlagError, UserError
 
+pytestmark = pytest.mark.slow
+
 IMAGES, CLASSES = 90, 120
 
 
@@ -139,7 +141,6 @@ def run_quietly(place, out):
     label(place, out, "--adapt", "auto")
 
 
-@pytest.mark.slow
 def test_two_that_begin_at_once_end_with_one_store(tmp_path, place):
     label(place, tmp_path / "alone")
     children = [Child(tmp_path / f"said-{n}", functools.partial(run_quietly, place), tmp_path / "out") for n in (0, 1)]

@@ -72,7 +72,7 @@ def run_quietly(arguments):
     label_imagenet64.run(command.parse(label_imagenet64.Config, [*arguments, "--quiet"], "label", ""))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_three_times_then_run_again_equals_the_whole_run(tmp_path, place, whole, seed):
     out = tmp_path / "labels"
@@ -220,6 +220,7 @@ def run_with(place, out, *switches):
     return label_imagenet64.run(command.parse(label_imagenet64.Config, [*flags(place, out), *switches], "label", ""))
 
 
+@pytest.mark.slow
 def test_verify_asks_the_teacher_again(place, copied):
     figures = run_with(place, copied, "--verify", "--sample", "50")
     assert (figures["recomputed"], figures["recomputed_same_top1"]) == (50, 1.0)
@@ -243,6 +244,7 @@ def test_verify_finds_wrong_labels_that_are_whole(place, copied):
         run_with(place, copied, "--verify")
 
 
+@pytest.mark.slow
 def test_repair_sets_damaged_shards_aside(place, copied, whole):
     names = {damage(copied, number).name for number in (3, 30)}
     figures = run_with(place, copied, "--repair")
@@ -258,6 +260,7 @@ def test_status_reads_the_store_alone(capsys, place, copied):
     assert f"{victim.name} does not have" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_dry_run_writes_nothing(tmp_path, place, copied):
     figures = run_with(place, tmp_path / "new", "--dry-run")
     assert figures["to_label"] == IMAGES
@@ -313,6 +316,7 @@ def by_class(labels):
     return ordered
 
 
+@pytest.mark.slow
 def test_views_may_be_kept_apart(tmp_path, place):
     run_with(place, tmp_path / "labels", "--views", "identity,crop:8:0:32:flip", "--keep-views")
     store = open_labels(tmp_path / "labels")
@@ -363,6 +367,7 @@ def test_the_thousand_real_images(tmp_path, real_data):
     assert told["sample_top5_without"] == pytest.approx(0.774, abs=0.003)
 
 
+@pytest.mark.slow
 def test_auto_takes_the_recommended_interpolation_and_keeps_to_it(place, tmp_path, monkeypatch):
     from labeling.enlarging import comparison
 

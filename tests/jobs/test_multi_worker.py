@@ -82,6 +82,7 @@ def relative_difference(ours, theirs):
     return np.abs(ours.astype(np.float64) - theirs).max() / max(np.abs(theirs).max(), np.finfo(np.float32).tiny)
 
 
+@pytest.mark.long
 def test_two_processes_reach_the_weights_of_one(cache, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     finished(tmp_path / "said", run_job, argv_of(cache, one, "--best", **PLAIN))

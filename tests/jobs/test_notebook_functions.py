@@ -42,7 +42,7 @@ def test_progress_in_a_notebook_is_one_line_below_the_cell(monkeypatch, capsys):
     assert err == "" and "a note" in out and "\r" in out and "100%" in out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_lines_in_the_readme_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFPIPELINE_CACHE", str(tmp_path / "cache"))

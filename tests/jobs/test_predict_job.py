@@ -57,6 +57,7 @@ def rows_of(directory):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_files_of_any_size_are_named_in_order_as_keras_answers(finished, tmp_path, capsys):
     _, run = finished
     contents = {"big.png": photo(100, 2, 50, 31), "small.jpg": photo(101, 0, 5, 6), "ü =1.png": photo(102, 1)}
@@ -79,6 +80,7 @@ def test_files_of_any_size_are_named_in_order_as_keras_answers(finished, tmp_pat
     assert f"{names[expected[0].argmax()]} {expected[0].max():6.1%}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_files_and_folders_come_in_the_order_in_which_they_are_named(finished, tmp_path):
     place, run = finished
     write_folder(tmp_path, {"a.png": photo(7, 0)})
@@ -124,7 +126,7 @@ def test_the_network_carries_what_it_needs_and_a_card(finished):
     assert "--hold-out none" in card and "--quiet" not in card
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_keras_says_what_is_missing_where_the_layers_are_not_registered(finished):
     load = "import sys, keras; keras.models.load_model(sys.argv[1])"
     for code, is_missing in ((load, True), (f"import models.networks; {load}", False)):

@@ -107,6 +107,7 @@ def learn_something_else_beside(cache, directory):
     assert len(list(mirror.iterdir())) == 2
 
 
+@pytest.mark.long
 def test_a_run_beside_another_one_in_the_mirror_is_trained_as_if_alone(cache, tmp_path):
     finished(tmp_path / "said", learn_something_else_beside, cache, tmp_path)
 
@@ -141,6 +142,7 @@ def test_two_devices_learn_what_one_does(cache, tmp_path):
         np.testing.assert_allclose(arrays["mirrored"][name], array, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_longer_constant_schedule_goes_on(cache, tmp_path):
     run, changes = tmp_path / "run", {"schedule": "constant", "warmup_epochs": 0.0}
     finished(tmp_path / "said", run_job, argv_of(cache, run, epochs=1, **changes))

@@ -46,7 +46,7 @@ def test_figures_files_and_config(whole):
     assert (directory / "model.keras").stat().st_size > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_at_three_moments_and_resumed_gives_the_same_bytes(cache, whole, tmp_path, seed):
     random = np.random.default_rng(seed)
@@ -119,6 +119,7 @@ def test_a_refused_beginning_leaves_no_directory(cache, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_the_network_is_written_waits_until_it_is_there(cache, tmp_path, monkeypatch, capsys, number):
     written = session.write_model

@@ -199,6 +199,7 @@ def test_the_same_export_again_leaves_what_is_there_and_nothing_is_overwritten(t
     assert {path: path.stat().st_ino for path in (tmp_path / "out").iterdir()} == numbers
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_shards(tmp_path):
     peaks = []
     for shards in (2, 20):
@@ -296,7 +297,7 @@ def test_a_path_that_tensorflow_cannot_write_is_refused(tmp_path, store, capsys)
     assert {path.name for path in out.iterdir()} == {"labels.csv", "spec.json"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_tfrecords_have_the_same_bytes_each_time(tmp_path, store):
     """The order of an example's features differs from process to process, as Python's hashes do."""
     code = "import sys; from jobs import command, export; command.main(export.Config, export.run, '', sys.argv[1:])"

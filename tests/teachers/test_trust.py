@@ -194,6 +194,7 @@ def test_a_keras_file_with_more_than_a_model_is_refused_before_it_is_unpacked(tm
     assert [found.name for found in tmp_path.rglob("*")] == ["in", "t.keras"]
 
 
+@pytest.mark.slow
 def test_a_bomb_in_a_keras_file_is_refused_before_it_is_unpacked(tmp_path):
     path = tmp_path / "t.keras"
     classifier(keras).save(path)
@@ -241,6 +242,7 @@ def test_keras_applications_are_allowed(library, name):
     architectures.check(name, written, library)
 
 
+@pytest.mark.slow
 def test_operations_that_compute_are_allowed_and_loaded(tmp_path):
     for library, functions in (
         (tf_keras, (lambda x: tf.nn.relu(x * 2.0 - 1.0)[:, :, :, ::-1] + tf.reduce_mean(x), tf.abs)),
@@ -337,6 +339,7 @@ def test_a_graph_that_does_more_than_compute_is_refused_before_it_runs(tmp_path,
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("touched")]
 
 
+@pytest.mark.slow
 def test_what_runs_at_loading_is_refused_before(tmp_path):
     module = tf.Module()
     (tmp_path / "words").write_text("a\t0\nb\t1\n")
@@ -382,6 +385,7 @@ def flips(content, count, seed):
         yield bytes(flipped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["t.keras", "t.h5"])
 def test_a_flipped_bit_in_a_keras_file_is_one_line_or_nothing(tmp_path, file):
     whole, damaged = tmp_path / file, tmp_path / f"damaged{pathlib.Path(file).suffix}"
@@ -397,6 +401,7 @@ def test_a_flipped_bit_in_a_keras_file_is_one_line_or_nothing(tmp_path, file):
             assert file == "t.h5" or np.array_equal(teacher.log_probs(tf.ones((2, 8, 8, 3))), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["saved_model.pb", "fingerprint.pb", "variables/variables.index",
                                   "variables/variables.data-00000-of-00001"])  # fmt: skip
 def test_a_flipped_bit_in_a_savedmodel_is_one_line_or_nothing(tmp_path, file):

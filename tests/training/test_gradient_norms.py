@@ -14,6 +14,7 @@ def batch():
     return {name: array.numpy() for name, array in next(iter(toy.task().batches_from(0))).items()}
 
 
+@pytest.mark.slow
 def test_they_are_those_of_the_tape_and_change_nothing(tmp_path):
     callback = GradientNorms(tmp_path / "gradients.csv", toy.cross_entropy, batch())
     trained = toy.train(tmp_path / "measured", epochs=1, callbacks=[callback])

@@ -55,6 +55,7 @@ def test_checkpoints_hold_dropout_statistics_averages_best_and_patience(whole):
     assert any(name.startswith("callback/EarlyStopping-0/best_weights/") for name in snapshot.arrays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most_steps_per_call", [1, 7, 64])
 def test_steps_per_call_do_not_change_a_bit(whole, tmp_path, most_steps_per_call):
     trainer = toy.train(
@@ -64,6 +65,7 @@ def test_steps_per_call_do_not_change_a_bit(whole, tmp_path, most_steps_per_call
     assert trainer.history == whole[1].history
 
 
+@pytest.mark.slow
 def test_it_takes_the_steps_that_a_plain_loop_takes(tmp_path):
     trainer = toy.train(tmp_path, epochs=1)
     task, losses = toy.task(), []

@@ -80,6 +80,7 @@ def measured(monkeypatch):
     return rates, asked
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stranger")
 @pytest.mark.parametrize(
     ("rates", "chosen"),
@@ -134,6 +135,7 @@ def test_the_largest_tensor_is_counted_per_image(place):
     assert answer.largest_tensor_bytes() == 64 * 64 * 3 * 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stranger", "measured")
 @pytest.mark.parametrize(
     ("program", "message"), [(Liar, "answers otherwise than TensorFlow"), (refuses, "no such operation")]
