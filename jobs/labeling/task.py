@@ -205,11 +205,11 @@ def choose_way(work: WorkFlags, out: pathlib.Path) -> tuple[str | None, int | No
 
 
 def load_experts(flags: TeacherFlags, methods: Sequence[str], images: ImageStore) -> list[Expert]:
-    """The teachers, each with its interpolation and weight.
+    """The teachers at each of their sizes, with interpolation and weight; the sizes of a teacher share its weight.
 
     Args:
         flags: of the teachers.
-        methods: the interpolation of each.
+        methods: the interpolation of each teacher.
         images: whose class names those of a teacher may be.
 
     Raises:
@@ -219,21 +219,32 @@ def load_experts(flags: TeacherFlags, methods: Sequence[str], images: ImageStore
     options = zip(
         flags.teacher,
         (None if name == "auto" else name for name in flags.for_each(flags.teacher_range, "auto")),
-        flags.for_each(flags.teacher_size, None),
+        flags.sizes_for_each(),
         flags.for_each(flags.teacher_classes, None),
+        methods,
+        flags.for_each(flags.weight, 1.0),
         strict=True,
     )
-    teachers = [load_teacher(*option, trust=flags.trust_teacher) for option in options]
+    experts = [
+        Expert(load_teacher(spec, range, size, classes, flags.trust_teacher), method, weight / len(sizes))
+        for spec, range, sizes, classes, method, weight in options
+        for size in sizes
+    ]
     if flags.classes is not None:
-        teachers = [class_subset.restrict(teacher, flags.classes, images.classes) for teacher in teachers]
+        experts = _replace_teachers(experts, class_subset.restrict, flags.classes, images.classes)
     if flags.class_map is not None:
-        teachers = [class_map.map_classes(teacher, flags.class_map, images.classes) for teacher in teachers]
+        experts = _replace_teachers(experts, class_map.map_classes, flags.class_map, images.classes)
+    teachers = [expert.teacher for expert in experts]
     if any(not count_alike(teachers[0], teacher) for teacher in teachers):
         counts = ", ".join(f"{teacher.name} {teacher.conventions.classes:,}" for teacher in teachers)
         raise FlagError(
             f"teachers with other classes, or in other orders, cannot answer together ({counts}); label with each alone"
         )
-    return [Expert(*each) for each in zip(teachers, methods, flags.for_each(flags.weight, 1.0), strict=True)]
+    return experts
+
+
+def _replace_teachers(experts, change, *how):
+    return [dataclasses.replace(expert, teacher=change(expert.teacher, *how)) for expert in experts]
 
 
 def offers_folders(flags: TeacherFlags, experts: list[Expert], images: ImageStore) -> bool:

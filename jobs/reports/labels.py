@@ -89,7 +89,7 @@ def judge_labels(labels: str, against: Sequence[str], images: ImageStore, consol
                 f"--against {directory} counts {store.spec.classes:,} classes, --labels {labels} "
                 f"{spec.classes:,}, or in another order; give labels over the same classes"
             )
-        teacher = "+".join(teacher["name"] for teacher in store.spec.teachers)
+        teacher = "+".join(dict.fromkeys(teacher["name"] for teacher in store.spec.teachers))
         views = [f"{teacher} ({view})" for view in store.spec.views]
         found += opinions_of(store.read_all(), store.spec.classes, views)
     truth = quality.known_truth(spec, images, console)

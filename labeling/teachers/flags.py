@@ -26,7 +26,12 @@ class TeacherFlags(Flags):
         "the numbers that the teacher is fed: 0..1, 0..255, or as Keras Applications say tf (-1..1), caffe (BGR minus "
         "means), torch (normalized) (default: auto, what its weights, layers or conventions tell)",
     )
-    teacher_size: tuple[int, ...] = flag((), "pixels a side, for a teacher that takes any", metavar="PIXELS")
+    teacher_size: tuple[str, ...] = flag(
+        (),
+        "pixels a side, for a teacher that takes any, or is to be asked at another size than its own; several with "
+        "commas, such as 224,160, are asked together and share its weight",
+        metavar="PIXELS",
+    )
     teacher_classes: tuple[int, ...] = flag(
         (), "number of classes; one less than the teacher answers means that its first is the background", metavar="N"
     )
@@ -55,7 +60,27 @@ class TeacherFlags(Flags):
             raise FlagError("--classes and --class-map both say which classes there are; leave one of them out")
         if any(weight <= 0 for weight in self.weight):
             raise FlagError(f"--weight {min(self.weight)} must be above 0; leave the teacher out instead")
+        self.sizes_for_each()
 
     def for_each(self, values: tuple[ValueT, ...], default: ValueT) -> tuple[ValueT, ...]:
         """The values of a flag that is given once, or once for each teacher, or not at all: one for each teacher."""
         return (values or (default,)) * (1 if len(values) > 1 else len(self.teacher))
+
+    def sizes_for_each(self) -> tuple[tuple[int | None, ...], ...]:
+        """The sizes that each teacher is asked at, in pixels; None for its own.
+
+        Raises:
+            FlagError: a size is no whole number above 0, or is given twice.
+        """
+        return self.for_each(tuple(map(_parse_sizes, self.teacher_size)), (None,))
+
+
+def _parse_sizes(text):
+    """The numbers of "224,160"."""
+    parts = [part.strip() for part in str(text).split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise FlagError(f"--teacher-size {text} is no size in pixels; give a whole number, or several with commas")
+    sizes = tuple(map(int, parts))
+    if len(set(sizes)) < len(sizes):
+        raise FlagError(f"--teacher-size {text} gives a size twice; give each once")
+    return sizes

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from labeling.teachers.flags import InputRange
 from tfpipeline.system import UserError
@@ -29,6 +30,7 @@ class Network:
             the loader tells it because TensorFlow's graph does not.
         ends_in: its last layer, where that gives features unless it was made to give logits; "" otherwise.
         class_names: where it names its classes, or what lies beside it does; else None.
+        is_size_fixed: whether it takes no other size than its own: it is none of TensorFlow, or resizes itself.
     """
 
     call: Callable[[tf.Tensor], Any]
@@ -43,6 +45,7 @@ class Network:
     operation: str = ""
     ends_in: str = ""
     class_names: tuple[str, ...] | None = None
+    is_size_fixed: bool = False
 
 
 def check_images(spec: str, shape: tf.TensorShape, dtype: tf.DType) -> None:
@@ -98,3 +101,26 @@ def call_in_steps(call: Callable[[tf.Tensor], tf.Tensor], batch: int, outputs: i
         return tf.reshape(answers, (-1, outputs))[:count]
 
     return call_any
+
+
+def resize(network: Network, size: int) -> Network:
+    """The network for images of another size: its operations, given what they infer their shapes from.
+
+    Whether they make sense of that size shows when it is called: convolutions and means over all places do, a product
+    of flattened pixels does not.
+
+    Args:
+        network: of a size of its own.
+        size: height and width of the images, in pixels.
+    """
+    signature = tf.TensorSpec((network.batch, network.size, network.size, 3), tf.float32)
+    frozen = convert_variables_to_constants_v2(tf.function(network.call).get_concrete_function(signature))
+    graph, pixels = frozen.graph.as_graph_def(), frozen.inputs[0].name
+    names = [tensor.name for tensor in frozen.outputs]
+
+    @tf.function
+    def call(images):
+        answers = tf.graph_util.import_graph_def(graph, {pixels: images}, names)
+        return tf.nest.pack_sequence_as(frozen.structured_outputs, answers, expand_composites=True)
+
+    return dataclasses.replace(network, call=call, size=size)

@@ -152,6 +152,7 @@ def _network(spec, program, session, stated, digest) -> Network:
         batch=shape[0] if shape.rank else None,
         whole_numbers=dtype.is_integer,
         class_names=stated.class_names,
+        is_size_fixed=True,
     )
 
 

@@ -82,6 +82,7 @@ def _network(spec, model, place) -> Network:
         weights_sha256=_sha256(model, place),
         owner=model,
         class_names=_class_names(place),
+        is_size_fixed=True,
     )
 
 

@@ -21,7 +21,7 @@ from labeling.teachers.conventions import (
 )
 from labeling.teachers.flags import InputRange
 from labeling.teachers.last_operation import HIGHEST, last_operation
-from labeling.teachers.network import Network, call_in_steps
+from labeling.teachers.network import Network, call_in_steps, resize
 from tfpipeline.system import FlagError, UserError, message_of
 
 BUNDLED = pathlib.Path(__file__).parent / "bundled"
@@ -130,7 +130,7 @@ def load_teacher(
         spec: "bundled"; a SavedModel directory, "hub:NAME", a TF-Hub URL, "kaggle:..."; "keras:NAME"; a .keras or .h5
             file; an .onnx file, perhaps after "onnx:"; a folder of Keras Hub, or "preset:NAME".
         range: one of conventions.RANGES, when the person knows better than the conventions.
-        size: height and width of its input, for a network that takes any.
+        size: height and width of its input, for a network that takes any, or for one that is to take another.
         classes: number of classes; one less than the network answers means that output 0 is the background.
         trust: whether it may do more than compute, such as run code of its own; it is refused otherwise.
 
@@ -139,7 +139,7 @@ def load_teacher(
         FlagError: its size or range must be given, or contradicts the network.
     """
     network = _network(spec, trust)
-    size = _input_size(spec, network, size)
+    network, size = _take_size(spec, network, size)
     range, reason = (range, "as told") if range else (network.range, network.range_reason)
     if range is None:
         raise FlagError(
@@ -191,13 +191,15 @@ def _network(spec, trust):
     return saved_models.load(spec, trust)
 
 
-def _input_size(spec, network, size):
-    """The input size: the network's own, or the one that the person gives for a network that takes any."""
+def _take_size(spec, network, size):
+    """(the network, its input size): its own, or the one that the person gives."""
     if network.size is None and size is None:
         raise FlagError(f"teacher {spec} takes images of any size; give --teacher-size, such as 224")
-    if None not in (network.size, size) and network.size != size:
+    if None in (network.size, size) or network.size == size:
+        return network, network.size or size
+    if network.is_size_fixed:
         raise FlagError(f"teacher {spec} takes images of {network.size} pixels, not --teacher-size {size}")
-    return network.size or size
+    return resize(network, size), size
 
 
 def _choose_output(spec, network, range, size):

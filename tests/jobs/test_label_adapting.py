@@ -189,6 +189,45 @@ def test_the_background_is_taken_before_the_restriction_to_some_classes(tmp_path
     assert store.spec.classes == 40
 
 
+def test_own_classes_are_as_probable_as_their_members_without_the_background(tmp_path, place, whole, small_sample):
+    (tmp_path / "map.csv").write_text("low,0\nlow,1\nmiddle,7\nrest,*\n")
+    label(place, tmp_path / "own", "--adapt", "background", "--class-map", str(tmp_path / "map.csv"))
+    label(place, tmp_path / "plain", "--adapt", "none", "--top-k", str(CLASSES))
+    store = open_labels(tmp_path / "own")
+    np.testing.assert_allclose(
+        store.spec.adaptation.background, open_labels(whole).spec.adaptation.background, atol=1e-5
+    )
+    p = np.exp(by_class(open_labels(tmp_path / "plain").read_all(), CLASSES) - store.spec.adaptation.background)
+    p /= p.sum(1, keepdims=True)
+    low, middle = p[:, 0] + p[:, 1], p[:, 7]
+    found = np.exp(by_class(store.read_all(), 3))
+    np.testing.assert_allclose(found, np.stack([low, middle, 1 - low - middle], 1), rtol=0.02, atol=1e-6)
+    assert label(place, tmp_path / "own", "--verify", "--class-map", str(tmp_path / "map.csv"))["recomputed"] == IMAGES
+
+
+def test_a_dry_run_finds_no_adaptation_and_writes_nothing(tmp_path, place, whole, monkeypatch):
+    monkeypatch.setattr(sample, "answer_sample", None)
+    assert label(place, tmp_path / "new", "--dry-run", "--adapt", "background")["to_label"] == IMAGES
+    assert not (tmp_path / "new").exists()
+    before = contents(whole)
+    assert label(place, whole, "--dry-run")["to_label"] == 0
+    assert contents(whole) == before
+
+
+def test_sizes_of_a_teacher_answer_as_so_many_teachers_do(tmp_path, place):
+    label(place, tmp_path / "sizes", "--teacher-size", "64,20")
+    teacher = ["--teacher", str(place / "teacher"), "--teacher-size", "64", "--teacher-size", "20"]
+    label(place, tmp_path / "teachers", *teacher)
+    sizes, teachers = open_labels(tmp_path / "sizes"), open_labels(tmp_path / "teachers")
+    assert [(each["size"], each["weight"]) for each in sizes.spec.teachers] == [(64, 0.5), (20, 0.5)]
+    for one, other in zip(sizes.read_all(), teachers.read_all(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert sizes.spec.adaptation == teachers.spec.adaptation
+    assert label(place, tmp_path / "sizes", "--teacher-size", "64,20", "--verify")["recomputed_same_top1"] == 1.0
+    with pytest.raises(UserError, match=r"made otherwise .*teacher fingerprint"):
+        label(place, tmp_path / "sizes", "--teacher-size", "64")
+
+
 def test_what_it_did_is_told(tmp_path, place, capsys, whole):
     told = label(place, whole)["adapt"]
     assert json.loads(json.dumps(told)) == told

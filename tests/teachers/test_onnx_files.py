@@ -54,6 +54,12 @@ def test_channels_first_are_fed_as_pytorch_does(tmp_path, spec, shape, size):
 
 
 @pytest.mark.extras
+def test_a_file_of_a_fixed_size_takes_no_other(tmp_path):
+    with pytest.raises(FlagError, match=r"takes images of 16 pixels, not --teacher-size 24"):
+        load_teacher(str(save(tmp_path / "m.onnx")), size=24)
+
+
+@pytest.mark.extras
 def test_channels_last_are_fed_as_the_person_says(tmp_path):
     path = str(save(tmp_path / "m.onnx", shape=("batch", 16, 16, 3)))
     with pytest.raises(FlagError, match="nothing in the file or beside it tells; give --teacher-range"):

@@ -12,7 +12,7 @@ import pytest
 
 import labeling.work
 from jobs import command, label_imagenet64
-from labeling.labels.store import LabelStore
+from labeling.labels.store import LabelStore, open_labels
 from tests.support.disk import contents
 from tests.support.processes import Child
 from tests.support.repository import ROOT, commands
@@ -89,6 +89,19 @@ def test_workers_answer_over_own_classes_as_the_local_runner_does(tmp_path, plac
         words[words.index("--classes") : words.index("--classes") + 2] = ["--class-map", str(tmp_path / "map.csv")]
         label_imagenet64.run(command.parse(label_imagenet64.Config, words, "label", ""))
     assert contents(tmp_path / "beam") == contents(tmp_path / "local")
+
+
+@pytest.mark.extras
+def test_workers_adapt_and_ask_at_all_sizes_as_the_local_runner_does(tmp_path, place):
+    more = ["--adapt", "background", "--teacher-size", "64,32", "--teacher-size", "16"]
+    for name, beam in (("local", None), ("beam", THREADS)):
+        words = arguments(place, tmp_path / name, *more, beam=beam)
+        words[words.index("--limit") + 1] = "60"
+        label_imagenet64.run(command.parse(label_imagenet64.Config, words, "label", ""))
+    assert contents(tmp_path / "beam") == contents(tmp_path / "local")
+    spec = open_labels(tmp_path / "beam").spec
+    assert len(spec.adaptation.background) == 12
+    assert [(each["size"], each["weight"]) for each in spec.teachers] == [(64, 1.0), (32, 1.0), (16, 1.0)]
 
 
 @pytest.mark.extras
