@@ -3,29 +3,33 @@
     python -m benchmarks.adaptation --real-data DIR --answers answers
 
 DIR has the images and teachers of $TFPIPELINE_REAL_DATA, which is its default. The teachers' answers are kept in
---answers, so that a second run takes a minute: the first one asks MobileNetV2 and MobileNetV1 0.75 at 224 pixels about
-6,000 images and their mirror images, enlarged bilinearly, and MobileNetV2 about 2,400 more. With --cifar10 ARCHIVE
-(cifar-10-binary.tar.gz) ResNet-8 answers CIFAR-10's test images, too.
+--answers, so that a second run takes a minute: the first one asks MobileNetV2 and MobileNetV1 0.75 at 224 and at 160
+pixels about 6,000 images and their mirror images, enlarged bilinearly, and MobileNetV2 about 2,400 more. With --cifar10
+ARCHIVE (cifar-10-binary.tar.gz) ResNet-8 answers CIFAR-10's test images, too.
 
 Rows: the thousand (an image of each class) and valid (200 of the 1,000 classes), by one teacher and by both with mirror
-images; with the 200 classes told; few images; draws of few classes, of one class among others, of a long tail, of
-neighboring classes; and situations without shift: a teacher of 200 classes that was made of the very kind of images
-that it answers (a softmax regression on both MobileNets' answers to 3,500 images of valid, asked about the other
-1,500), whole, over 100 of its classes, of few images and of few classes; the bundled teacher on shapes.
+images, at one size and at two; with the 200 classes told; few images; draws of few classes, of one class among others,
+of a long tail, of neighboring classes; and situations without shift: a teacher of 200 classes that was made of the very
+kind of images that it answers (a softmax regression on both MobileNets' answers to 3,500 images of valid, asked about
+the other 1,500), whole, over 100 of its classes, of few images and of few classes; the bundled teacher on shapes.
 
 The truth is for scoring and for drawing, never for adapting. Columns: top-1 (and top-5) as answered, with --adapt auto,
 with --adapt background, with --adapt prior; what auto does, B for the background and P for the prior; and what its
 guards saw: evenness, spread and spread_ratio of the background, gain, purity_ratio and divergence of the prior.
 
 What to expect: no row of auto more than half a point below as answered, but for one of 134 images, which loses one of
-them. A row is printed as JSON when it is done. The last line is one JSON object: rows, with the figures of each, and
-worst, the smallest change of top-1 by auto.
+them. A row is printed as JSON when it is done. The last line is one JSON object: rows, with the figures of each; worst,
+the smallest change of top-1 by auto; and cost, of adapting to the sample of valid beyond the answers, which labeling
+reuses: CPU seconds, bytes at the peak, and bytes of the vectors and figures that stay in the spec.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
+import time
+import tracemalloc
 
 import numpy as np
 
@@ -39,6 +43,7 @@ from tfpipeline.training import TOP, share_in_top
 
 NETWORKS = ("mobilenet_v2_100_224", "mobilenet_v1_0.75_224.keras")
 BATCH = 16
+SMALLER = 160  # pixels, the other size of both
 CLASSES, PER_CLASS, NEIGHBORS = 10, 80, 20
 OF_HEAD, STEPS, RATE, PENALTY = 3500, 300, 0.01, 1e-3
 METHODS = ("auto", "background", "prior")
@@ -66,20 +71,21 @@ class Answers:
         )
         return open_images(flags, Console())
 
-    def of(self, name: str, network: str, images: np.ndarray) -> np.ndarray:
+    def of(self, name: str, network: str, images: np.ndarray, size: int | None = None) -> np.ndarray:
         """Log-probabilities of images and of their mirror images, float32 (N, 2, classes).
 
         Args:
             name: of the images, for the file.
             network: of NETWORKS, another file of teachers, or "bundled".
             images: uint8 (N, H, W, 3).
+            size: that the teacher is asked at, in pixels; None for its own.
         """
-        path = self.directory / f"{name}-{network}.npy"
+        path = self.directory / f"{name}-{network}{f'-{size}' if size else ''}.npy"
         if not path.exists():
             spec = network if network == "bundled" else str(self.real_data / "teachers" / network)
             way = runtimes.Way(runtimes.available_runtimes()[-1], BATCH)
             views = [[parse_view("identity")], [parse_view("flip")]]
-            answer = Answerer([Expert(load_teacher(spec), "bilinear")], views, 1, images.shape[1:], way)
+            answer = Answerer([Expert(load_teacher(spec, size=size), "bilinear")], views, 1, images.shape[1:], way)
             calls = labeler.Calls(answer.images_per_call, answer.parallel)
             parts, total = [], len(images)
             with Console().bar(path.stem, total, "image") as advance:
@@ -127,6 +133,9 @@ def imagenet_rows(answers: Answers) -> dict[str, dict]:
         rows[f"{name}, MobileNetV2"] = scores(alone, truth)
         rows[f"{name}, MobileNetV1"] = scores(combine(second[:, 0]), truth)
         rows[f"{name}, both, mirror images"] = scores(both, truth)
+        smaller = [answers.of(name, network, images, SMALLER) for network in NETWORKS]
+        every = [answer[:, view] for answer in (first, second, *smaller) for view in (0, 1)]
+        rows[f"{name}, both, mirror images, at 224 and {SMALLER}"] = scores(combine(*every), truth)
         for count in (50, 250):
             some = rng.choice(len(truth), count, replace=False)
             rows[f"{count} images of {name}, MobileNetV2"] = scores(alone[some], truth[some])
@@ -191,7 +200,13 @@ def unshifted_rows(answers: Answers) -> dict[str, dict]:
     half = tuple(range(0, len(occurring), 2))
     mask = np.isin(truth, half)
     rows[f"{name}, told 100 of them"] = scores(log_p[mask], truth[mask] // 2, half)
-    for size in (64, 32):
+    return rows
+
+
+def shapes_rows(answers: Answers) -> dict[str, dict]:
+    """The bundled teacher of 12 classes on shapes of its own size and of smaller ones, enlarged."""
+    rows = {}
+    for size in (64, 48, 32):
         shapes = open_images(ImageFlags(images="shapes", split="valid", limit=1000, size=size), Console())
         answered = answers.of(f"shapes-{size}", "bundled", shapes.images)
         rows[f"shapes of {size} pixels, the bundled teacher"] = scores(combine(answered[:, 0]), shapes.truth)
@@ -205,6 +220,19 @@ def cifar10_rows(answers: Answers, archive: str) -> dict[str, dict]:
     return {"CIFAR-10, ResNet-8": scores(combine(answered[:, 0]), store.truth)}
 
 
+def cost(log_p: np.ndarray) -> dict[str, float]:
+    """What finding the adaptation costs beyond the answers, (N, classes), that it is found on."""
+    start = time.process_time()
+    found = adaptation.fit(log_p, "auto")
+    seconds = time.process_time() - start
+    tracemalloc.start()
+    adaptation.fit(log_p, "auto")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    kept = len(json.dumps(dataclasses.asdict(found)))
+    return {"cpu_seconds": round(seconds, 1), "peak_bytes": peak, "kept_bytes": kept}
+
+
 def main() -> None:
     """Prints the table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -215,7 +243,7 @@ def main() -> None:
     if args.real_data is None:
         parser.error("--real-data is missing, and TFPIPELINE_REAL_DATA is not set")
     answers = Answers(pathlib.Path(args.answers), pathlib.Path(args.real_data))
-    rows = imagenet_rows(answers) | unshifted_rows(answers)
+    rows = imagenet_rows(answers) | unshifted_rows(answers) | shapes_rows(answers)
     if args.cifar10:
         rows |= cifar10_rows(answers, args.cifar10)
     seen = ("evenness", "spread", "spread_ratio", "gain", "purity_ratio", "divergence")
@@ -225,7 +253,9 @@ def main() -> None:
         guards = (f"{row['found'][name]:.2f}" if name in row["found"] else "-" for name in seen)
         table.append((name, f"{row['images']:,}", *shown, row["does"] or "-", *guards))
     print_table(table)
-    print(json.dumps({"worst": min(row["change"] for row in rows.values()), "rows": rows}))
+    valid = combine(answers.of("valid", NETWORKS[0], answers.images("valid").images)[:, 0])
+    worst = min(row["change"] for row in rows.values())
+    print(json.dumps({"worst": worst, "cost": cost(valid), "rows": rows}))
 
 
 if __name__ == "__main__":

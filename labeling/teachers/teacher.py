@@ -214,6 +214,12 @@ def _choose_output(spec, network, range, size):
             f"({message_of(error)}); give another --teacher-size"
         ) from error
     index, outputs = _find_row(spec, answers)
+    rows = len(tf.nest.flatten(answers)[index])
+    if rows != len(pictures):
+        raise UserError(
+            f"teacher {spec} answers {rows} rows to {len(pictures)} images of {size}x{size} pixels; give another "
+            "--teacher-size"
+        )
 
     def call(images):
         return tf.ensure_shape(tf.nest.flatten(network.call(images))[index], (network.batch, outputs))

@@ -58,6 +58,21 @@ def test_a_network_that_takes_no_other_size_is_refused_by_name(tmp_path):
         load_teacher(str(tmp_path / "flat.keras"), range="0..1", size=OTHER)
 
 
+class Patches(tf.Module):
+    """A classifier of patches of the size OWN, of which an image has one."""
+
+    @tf.function(input_signature=[tf.TensorSpec((None, OWN, OWN, 3))])
+    def __call__(self, images):
+        return tf.reshape(tf.nn.avg_pool2d(images, OWN, OWN, "VALID"), (-1, 3))
+
+
+def test_a_network_that_answers_several_rows_to_a_larger_image_is_refused(tmp_path):
+    tf.saved_model.save(Patches(), str(tmp_path / "m"))
+    assert load_teacher(str(tmp_path / "m")).classes == 3
+    with pytest.raises(UserError, match=r"m answers 8 rows to 2 images of 32x32 pixels; give another --teacher-size"):
+        load_teacher(str(tmp_path / "m"), size=2 * OWN)
+
+
 def test_sizes_are_those_of_each_teacher():
     def sizes(teachers, *given):
         return TeacherFlags(teacher=("t",) * teachers, teacher_size=given).sizes_for_each()
