@@ -103,7 +103,9 @@ def build_task(config: Config, console: Console) -> Task:
         from labeling.work import on_beam  # needs Beam
 
         pipeline = on_beam.open_pipeline(config.work.beam_option)
-    out = pathlib.Path(config.labels.out)
+    out, precision = pathlib.Path(config.labels.out), config.work.precision
+    if precision != "float32" and (note := note_on_bfloat16()):
+        console.say(note)
     runtime, batch_size = choose_way(config.work, out)
     images = open_images(config.images, console)
     view_names = config.enlarging.view_names(*images.images.shape[1:3])
@@ -118,9 +120,7 @@ def build_task(config: Config, console: Console) -> Task:
         console.say(
             f"your {len(images.classes):,} folders are classes of this teacher: --classes folders answers among them"
         )
-    precision, labels = config.work.precision, config.labels
-    if precision != "float32" and (note := note_on_bfloat16()):
-        console.say(note)
+    labels = config.labels
     spec = labeler.spec_of(images, experts, view_names, labels.top_k, labels.shard_size, precision)
     spec = dataclasses.replace(spec, runtime=runtime or spec.runtime, batch_size=batch_size)
     adaptation, method = choose_adaptation(config.adaptation, out, spec)

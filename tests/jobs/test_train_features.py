@@ -15,6 +15,7 @@ from tests.support.jobs import argv_of, figures_of, run_job
 from tests.support.processes import finished
 from tfpipeline.system.errors import UserError
 from tfpipeline.training import checkpoint, run_directory
+from tfpipeline.training import precision as precision_of_processor
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +69,7 @@ def test_averages_best_epoch_patience_and_clipping(cache, tmp_path):
 
 
 def train_in_bfloat16(cache, directory):
+    precision_of_processor.bfloat16_slowdown = lambda: 6.3
     options = ["filters_per_layer=8", "hidden_dims=32", "batch_norm=true"]
     losses = {}
     for precision in ("float32", "mixed_bfloat16"):
@@ -81,8 +83,10 @@ def train_in_bfloat16(cache, directory):
     assert losses["mixed_bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
 
 
-def test_bfloat16_arithmetic_with_float32_weights_learns_alike(cache, tmp_path):
-    finished(tmp_path / "said", train_in_bfloat16, cache, tmp_path)
+def test_bfloat16_arithmetic_with_float32_weights_learns_alike_and_is_said_at_its_start_to_be_slow(cache, tmp_path):
+    said = finished(tmp_path / "said", train_in_bfloat16, cache, tmp_path).said()
+    before, after = said.split("bfloat16 takes 6.3 times as long as float32")
+    assert "epoch 1 of 4" in before and "epoch 1 of 4" in after
 
 
 def lose_the_disk(cache, directory):
