@@ -1,8 +1,9 @@
-"""docs/tutorial.md: its commands, one after the other, on photos of shapes and the bundled teacher."""
+"""docs/tutorial.md: its commands, one after the other, on photos of shapes and the bundled teacher, and its Python."""
 
 import csv
 import importlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def photos_of(split, count):
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_the_commands_of_the_tutorial_run_one_after_the_other(tmp_path, monkeypatch):
+def test_the_commands_of_the_tutorial_run_one_after_the_other(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFPIPELINE_CACHE", str(tmp_path / "cache"))
     write_folder(tmp_path / "photos", photos_of("train", PHOTOS))
@@ -61,5 +62,13 @@ def test_the_commands_of_the_tutorial_run_one_after_the_other(tmp_path, monkeypa
     assert [name.decode() for name in answer["names"][:, 0].numpy()] == [row["class_1"] for row in rows]
     stated = [float(row["probability_1"]) for row in rows]
     np.testing.assert_allclose(answer["probabilities"][:, 0], stated, atol=0.02)
+    (tmp_path / "holiday.jpg").write_bytes(contents[0])
+    names: dict = {}
+    for lines in re.findall(r"```python\n(.*?)```", TEXT, re.S):
+        if "onnx" in lines and not (tmp_path / "exported" / "photos.onnx").exists():
+            continue
+        capsys.readouterr()
+        exec(lines, names)
+        assert rows[0]["class_1"] in capsys.readouterr().out
     assert "## Limits" in (tmp_path / "exported" / "model_card.md").read_text()
     assert json.loads((tmp_path / "predicted" / "predictions.jsonl").read_text().splitlines()[0])["answers"]
