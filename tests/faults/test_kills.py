@@ -1,4 +1,4 @@
-"""Every command is killed many times and run again: the folders then hold what one undisturbed run leaves."""
+"""Every command is killed and stopped many times and run again: the folders hold what one undisturbed run leaves."""
 
 import json
 import os
@@ -8,13 +8,17 @@ import signal
 
 import pytest
 
-from tests.support.kills import changes_of, start
+from tests.support.kills import End, changes_of, start
+from tests.support.timm_wheel import write_timm_wheel
+from tfpipeline.images import imagenet_names
+from tfpipeline.system import Stopped
 
 pytestmark = pytest.mark.slow
 
 # `make test-kills` kills all commands so often; without it the quicker ones are killed a few times.
 KILLS = int(os.environ.get("TFPIPELINE_KILLS", "0"))
 FEW_KILLS = 3
+INTERRUPTED = 130  # before there was anything to save
 LONGEST_DELAY = 0.02  # Some changes take longer, such as those of TensorFlow's own writers.
 SWEEP = """
 [flags]
@@ -45,6 +49,9 @@ COMMANDS = (
     "export --labels labels --to csv --out csv --quiet",
     "export --labels labels --to tfrecord --out tfrecord --quiet",
     "export --run run --cache cache --to savedmodel --out savedmodel --quiet",
+    f"export --labels labels {IMAGES} --to imagefolder --out imagefolder --quiet",
+    f"predict --run run {IMAGES} --batch-size 6 --out predictions --quiet",
+    "list_imagenet_classes --wheel timm.whl --out imagenet.csv",
 )
 LONG_COMMANDS = (
     "export --run run --cache cache --to litert --out network.tflite --quiet",
@@ -52,7 +59,10 @@ LONG_COMMANDS = (
     "experiment --sweep sweep.toml --out sweep --quiet",
     "demo --images 100 --validation-images 20 --epochs 2 --out demo",
     "train_bundled_teacher --images 60 --validation-images 12 --epochs 1 --out bundled --quiet",
+    "cache --prune --days 0",
 )
+# They need onnx, onnxruntime and tokenizers.
+OPTIONAL_COMMANDS = ("make_zero_shot_teacher --pair pair --classes names.txt --out teacher.onnx",)
 TIMES = ("seconds", "images_per_second", "sha256")  # The last is a hash of the others, too.
 # Made by TensorFlow, whose bytes are others each time: their names are compared.
 OTHER_BYTES = ("savedmodel/saved_model.pb", "savedmodel/fingerprint.pb")
@@ -77,44 +87,78 @@ def files_below(root):
     return found
 
 
-def kill(draw, line, root, changes):
-    """Kills a command at a change of its files, or while the change is made; false where it was done before."""
+def end(draw, line, root, changes, number):
+    """Ends a command at a change of its files, or while the change is made; false where it was done before.
+
+    SIGTERM and SIGINT it may hear when all is saved, or when its work is done.
+    """
     delay = draw.uniform(0, LONGEST_DELAY) if draw.random() < 0.5 else 0
-    child = start(line, root, draw.randint(1, changes), delay)
+    (root.parent / f"{root.name}.said").unlink(missing_ok=True)
+    child = start(line, root, End(draw.randint(1, changes), delay, number))
     child.ended()
-    assert child.exit_code in (-signal.SIGKILL, -signal.SIGALRM) or is_done(child), child.said()
-    return child.exit_code < 0
+    if number == signal.SIGKILL:
+        assert child.exit_code in (-signal.SIGKILL, -signal.SIGALRM, 0), child.said()
+    else:
+        assert child.exit_code in (INTERRUPTED, Stopped.exit_code, 0), child.said()
+        assert "Traceback" not in child.said(), child.said()
+        assert child.exit_code == 0 or child.said().splitlines()[-1].startswith(f"{line.split()[0]}: "), child.said()
+    return child.exit_code != 0
 
 
-def is_done(child):
-    """Whether a command ended well. An export that is there already is refused, and was published whole."""
-    return child.exit_code == 0 or (child.exit_code == 1 and "exists already" in child.said().splitlines()[-1])
+def check_kills(tmp_path, commands, prepare):
+    """Kills each command many times, stops it by signals and runs it again, beside an undisturbed run.
 
-
-@pytest.mark.long
-def test_kills_of_each_command_leave_what_one_undisturbed_run_leaves(tmp_path):
+    Args:
+        tmp_path: an empty directory.
+        commands: as of COMMANDS.
+        prepare: writes what they read into a directory.
+    """
     whole, killed, draw = tmp_path / "whole", tmp_path / "killed", random.Random(0)
     for root in (whole, killed):
         root.mkdir()
-        (root / "sweep.toml").write_text(SWEEP)
+        prepare(root)
     differing = {}
-    for line in COMMANDS + (LONG_COMMANDS if KILLS else ()):
+    for line in commands:
         first = start(line, whole)
         first.ended()
         assert first.exit_code == 0, first.said()
         all_changes, kills = changes_of(whole), 0
         changes = all_changes
         while kills < (KILLS or FEW_KILLS) and changes:
-            if kill(draw, line, killed, changes):
+            if end(draw, line, killed, changes, signal.SIGKILL):
                 kills += 1
             else:
                 changes //= 2  # What is done already is not done again: there are fewer.
+        for number in (signal.SIGTERM, signal.SIGINT) if KILLS else (draw.choice((signal.SIGTERM, signal.SIGINT)),):
+            end(draw, line, killed, max(changes, 1), number)
         last = start(line, killed)
         last.ended()
-        assert is_done(last), last.said()
+        assert last.exit_code == 0, last.said()
         expected, found = files_below(whole), files_below(killed)
         different = [name for name in expected | found if expected.get(name, 0) != found.get(name, 0)]
         print(f"{line.split()[0]}: {kills} kills at the {all_changes} changes of its files, {len(different)} differ")
         if different:
             differing[line] = different
     assert differing == {}
+
+
+def write_sweep_and_wheel(root):
+    (root / "sweep.toml").write_text(SWEEP)
+    write_timm_wheel(root / "timm.whl", imagenet_names(), imagenet_names())
+
+
+@pytest.mark.long
+def test_kills_of_each_command_leave_what_one_undisturbed_run_leaves(tmp_path):
+    check_kills(tmp_path, COMMANDS + (LONG_COMMANDS if KILLS else ()), write_sweep_and_wheel)
+
+
+def write_pair(root):
+    from tests.support.tiny_pair import save_pair  # needs onnx and tokenizers
+
+    save_pair(root / "pair")
+    (root / "names.txt").write_text("cat\ndog\n")
+
+
+@pytest.mark.extras
+def test_kills_of_what_needs_optional_packages(tmp_path):
+    check_kills(tmp_path, OPTIONAL_COMMANDS, write_pair)

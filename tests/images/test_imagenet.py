@@ -1,10 +1,9 @@
 """ImageNet's classes by name, and the list of them that comes with the program."""
 
-import zipfile
-
 import pytest
 
 from jobs import list_imagenet_classes
+from tests.support.timm_wheel import write_timm_wheel
 from tfpipeline.images import find_imagenet_class, imagenet_name, imagenet_names, resized_order
 from tfpipeline.images.imagenet import CLASSES_FILE
 from tfpipeline.system import UserError
@@ -36,26 +35,20 @@ def test_a_class_is_found_by_any_name_that_is_its_own(text, wnid):
     assert find_imagenet_class(text) == wnid
 
 
-def wheel(path, ids, names):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("timm/data/_info/imagenet_synsets.txt", "\n".join(ids))
-        text = "".join(f"{wnid}\t{name}\n" for wnid, name in names.items())
-        archive.writestr("timm/data/_info/imagenet_synset_to_lemma.txt", text)
-    return str(path)
-
-
 def test_the_list_is_written_from_a_wheel(tmp_path):
-    source = wheel(tmp_path / "timm.whl", imagenet_names(), {"n00004475": "organism, being", **imagenet_names()})
+    source = tmp_path / "timm.whl"
+    write_timm_wheel(source, imagenet_names(), {"n00004475": "organism, being", **imagenet_names()})
     out = tmp_path / "imagenet.csv"
-    config = list_imagenet_classes.Config(wheel=source, out=str(out))
+    config = list_imagenet_classes.Config(wheel=str(source), out=str(out))
     assert list_imagenet_classes.run(config)["classes"] == 1000
     assert out.read_bytes() == CLASSES_FILE.read_bytes()
 
 
 def test_a_wheel_that_lists_otherwise_is_refused(tmp_path):
-    short = wheel(tmp_path / "short.whl", list(imagenet_names())[:9], imagenet_names())
+    write_timm_wheel(tmp_path / "short.whl", list(imagenet_names())[:9], imagenet_names())
     (tmp_path / "torn.whl").write_bytes(b"PK")
-    for source, message in ((short, "does not list 1,000 classes"), (str(tmp_path / "torn.whl"), "is no wheel")):
+    for name, message in (("short.whl", "does not list 1,000 classes"), ("torn.whl", "is no wheel")):
+        config = list_imagenet_classes.Config(wheel=str(tmp_path / name), out=str(tmp_path / "out.csv"))
         with pytest.raises(UserError, match=message):
-            list_imagenet_classes.run(list_imagenet_classes.Config(wheel=source, out=str(tmp_path / "out.csv")))
+            list_imagenet_classes.run(config)
     assert not (tmp_path / "out.csv").exists()

@@ -1,42 +1,49 @@
-"""Commands that are killed at a change of their files: processes forked from one that has imported TensorFlow."""
+"""Commands that are ended at a change of their files: processes forked from one that has imported TensorFlow."""
 
 import ctypes
-import importlib
+import dataclasses
 import mmap
 import os
-import pathlib
 import signal
 import sys
-import tempfile
 
-from jobs import command, processes
-from tests.support.processes import Child
+from jobs import processes
+from tests.support.processes import Child, call_module
 
 CHANGES = ("os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate")
 _PR_SET_PDEATHSIG = 1  # Of <sys/prctl.h>.
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
-def run_command(job, flags, root, kill_at=None, delay=0.0):
+@dataclasses.dataclass(frozen=True)
+class End:
+    """How a command is ended.
+
+    Attributes:
+        change: as it is about to make its so-manieth change of files; None lets it be.
+        delay: seconds that pass between that moment and the end, so that the change may be made, or half made.
+        signal: the signal that the process gets.
+    """
+
+    change: int | None = None
+    delay: float = 0.0
+    signal: int = signal.SIGKILL
+
+
+def call_and_end(words, root, end):
     """Runs a command in a directory, and ends this process as it ends; says how many changes it made.
 
     Args:
-        job: its name.
-        flags: its arguments; paths are relative to `root`.
+        words: the name of its module, and its arguments; paths are relative to `root`.
         root: the directory, whose folder "temporary" is TMPDIR.
-        kill_at: the process is killed as it is about to make its so-manieth change below `root`; None lets it be.
-        delay: seconds that pass between that moment and the kill, so that the change may be made, or half made.
+        end: how the process is ended.
     """
-    root = pathlib.Path(root)
-    os.chdir(root)
-    pathlib.Path("temporary").mkdir(exist_ok=True)
-    os.environ |= {"TMPDIR": str(root / "temporary"), "TFPIPELINE_CACHE": "cache"}
-    tempfile.tempdir = None
-    changes, here = _Changes(kill_at, delay), os.getpid()
+    (root / "temporary").mkdir(exist_ok=True)
+    changes, here = _Changes(end), os.getpid()
     sys.addaudithook(changes)
     processes.start_job = lambda job, flags, stdout: _Fork(job, flags, stdout)
     try:
-        _main(job, flags)
+        call_module(words, root, {"TMPDIR": str(root / "temporary"), "TFPIPELINE_CACHE": "cache"})
     finally:
         if os.getpid() == here:
             (root.parent / f"{root.name}.changes").write_text(str(changes.count))
@@ -47,16 +54,11 @@ def changes_of(root):
     return int((root.parent / f"{root.name}.changes").read_text())
 
 
-def _main(job, flags):
-    module = importlib.import_module(f"jobs.{job}")
-    command.main(module.Config, module.run, module.EXAMPLE, flags)
-
-
 class _Changes:
-    """Counts the changes that this process and its children make, and kills it at one."""
+    """Counts the changes that this process and its children make, and ends it at one."""
 
-    def __init__(self, kill_at, delay):
-        self.kill_at, self.delay, self.process = kill_at, delay, os.getpid()
+    def __init__(self, end):
+        self.end, self.process = end, os.getpid()
         self._count = mmap.mmap(-1, 8)  # Shared with the children.
 
     @property
@@ -68,12 +70,15 @@ class _Changes:
         if not (writes or event in CHANGES) or str(arguments[0]).startswith(("/dev", "/proc")):
             return
         self._count[:] = (self.count + 1).to_bytes(8)
-        if self.count != self.kill_at:
+        if self.count != self.end.change:
             return
-        if self.delay and os.getpid() == self.process:
-            signal.setitimer(signal.ITIMER_REAL, self.delay)  # Ends a process as SIGKILL does: nothing of it runs on.
+        if self.end.delay and os.getpid() == self.process:
+            if self.end.signal != signal.SIGKILL:
+                signal.signal(signal.SIGALRM, lambda *_: os.kill(self.process, self.end.signal))
+            # Ends a process as SIGKILL does where nobody hears it: nothing of it runs on.
+            signal.setitimer(signal.ITIMER_REAL, self.end.delay)
         else:
-            os.kill(self.process, signal.SIGKILL)  # A child ends with its parent.
+            os.kill(self.process, self.end.signal)  # A child ends with its parent.
 
 
 class _Fork:
@@ -89,10 +94,9 @@ class _Fork:
             if os.getppid() != parent:
                 os._exit(1)
             os.dup2(writer, 1)
-            sys.argv = [job, *flags]
             code = 1
             try:
-                _main(job, flags)
+                call_module([f"jobs.{job}", *flags], ".", {})
             except SystemExit as end:
                 code = end.code or 0
             finally:
@@ -121,7 +125,7 @@ class _Fork:
         os.kill(self.pid, number)
 
 
-def start(line, root, kill_at=None, delay=0.0):
-    """A process that runs a command, such as "report --run run", as `run_command` does."""
-    job, *flags = line.split()
-    return Child(root.parent / f"{root.name}.said", run_command, job, flags, root, kill_at, delay)
+def start(line, root, end=End()):
+    """A process that runs a command, such as "report --run run", as `call_and_end` does."""
+    words = f"jobs.{line}".split()
+    return Child(root.parent / f"{root.name}.said", call_and_end, words, root, end)

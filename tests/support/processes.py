@@ -8,6 +8,7 @@ import runpy
 import shlex
 import signal
 import sys
+import tempfile
 
 PRELOADED = [
     "tensorflow",
@@ -94,14 +95,22 @@ def run_command(output: pathlib.Path, command: str, place: pathlib.Path, variabl
         place: the folder in which it runs.
         variables: of the environment, beside those of this process.
     """
-    child = Child(output, _call_module, shlex.split(command), place, variables)
+    child = Child(output, call_module, shlex.split(command), place, variables)
     child.ended()
     return child
 
 
-def _call_module(words, place, variables):
+def call_module(words: list[str], place: pathlib.Path, variables: dict[str, str]) -> None:
+    """Runs a command in this process, which ends as the command does.
+
+    Args:
+        words: the name of a module and its arguments.
+        place: the folder in which it runs.
+        variables: of the environment, beside those that are set.
+    """
     os.chdir(place)
     os.environ.update(variables)
+    tempfile.tempdir = None  # It is where TMPDIR says now.
     sys.argv = list(words)
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
