@@ -44,6 +44,7 @@ def tempered_divergence(meant, logits, temperature):
         return temperature**2 * np.where(p > 0, p * (np.log(p) - log_q), 0).sum(-1)
 
 
+@pytest.mark.slow
 @BOUNDED
 @given(
     classes=st.integers(2, 12),

@@ -54,6 +54,7 @@ def goes_together(options):
     return options.get("shortcut") != "pool" and not any(width % 4 for width in options["filters_per_layer"])
 
 
+@pytest.mark.slow
 @fuzz(60)
 @given(strategies.data())
 def test_random_options_train_a_step_or_are_refused_by_name(data):
