@@ -6,7 +6,7 @@ from jobs.labeling.adapting import begin_labels, print_adaptation, remove_sample
 from jobs.labeling.status import is_work_left
 from jobs.labeling.task import Task
 from labeling.labels import SPEC_FILE, LabelStore, create_labels, open_labels, quality, verification
-from labeling.work import labeler, runtime_choice, sample
+from labeling.work import distributed, labeler, runtime_choice, sample, shard_worker
 from tfpipeline.images import short_name
 from tfpipeline.system import StopRequest, print_figures, print_table
 
@@ -17,7 +17,7 @@ def label(task: Task) -> dict:
     """Labels what has no labels yet, prints how good all labels are, and returns the figures.
 
     Raises:
-        UserError: the gate turns a teacher away, or Beam gave up.
+        UserError: the gate turns a teacher away, or an engine gave up.
         Stopped: a signal came; the finished shards are on disk.
     """
     labeled, seconds = 0, 0.0
@@ -25,7 +25,8 @@ def label(task: Task) -> dict:
         store = create_labels(task.out, task.spec) if (task.out / SPEC_FILE).exists() else None
         if store is None or is_work_left(store, task.config.mode.repair, task.console):
             task.check_gate()
-            store, labeled, seconds = _label_here(task, stop) if task.pipeline is None else _label_by_beam(task, stop)
+            work = _label_here if task.engine is None else _label_by_workers
+            store, labeled, seconds = work(task, stop)
     quality_figures, adapt = print_quality(task, store), print_adaptation(task, store.spec)
     remove_sample(task.out)
     return {
@@ -53,17 +54,15 @@ def _label_here(task, stop) -> tuple[LabelStore, int, float]:
     return store, labeled, time.monotonic() - start
 
 
-def _label_by_beam(task, stop) -> tuple[LabelStore, int, float]:
-    """The same by the workers of Beam."""
-    from labeling.work import on_beam  # needs Beam
-
+def _label_by_workers(task, stop) -> tuple[LabelStore, int, float]:
+    """The same by the workers of an engine."""
     start = time.monotonic()
     store = (
         create_labels(task.out, task.spec) if task.method == "none" else begin_labels(task, task.answerer(), stop)[0]
     )
     trust = task.config.teachers.trust_teacher
-    plan = on_beam.plan_of(task.images, store, task.experts, task.batch_size, trust)
-    labeled = on_beam.label(task.pipeline, plan, store, stop, task.console)
+    plan = shard_worker.plan_of(task.images, store, task.experts, task.batch_size, trust)
+    labeled = distributed.label(task.engine, plan, store, stop, task.config.work.worker_timeout, task.console)
     return store, labeled, time.monotonic() - start
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 from jobs.labeling.config import Config
 from labeling.enlarging import Expert, comparison
@@ -21,7 +20,7 @@ from labeling.labels import (
     quality,
 )
 from labeling.teachers import TeacherFlags, class_map, class_subset, load_teacher
-from labeling.work import Answerer, WorkFlags, gate, labeler, over_all_classes, runtime_choice, runtimes
+from labeling.work import Answerer, WorkFlags, distributed, gate, labeler, over_all_classes, runtime_choice, runtimes
 from tfpipeline.images import ImageStore, View, default_cache, open_images, parse_joined
 from tfpipeline.system import Console, FlagError, UserError
 from tfpipeline.training import note_on_bfloat16
@@ -39,7 +38,7 @@ class Task:
         method: by which the adaptation of new labels is to be found; "none" where there is none, or it is known.
         runtime: what computes the answers; None where that is to be measured.
         batch_size: images at a time; None where that is to be measured.
-        pipeline: of Beam with --runner beam, else None.
+        engine: of labeling.work.distributed, which spreads the work with --runner beam; else None.
         console: where progress goes.
     """
 
@@ -50,7 +49,7 @@ class Task:
     method: AdaptMethod
     runtime: str | None
     batch_size: int | None
-    pipeline: Any
+    engine: distributed.Engine | None
     console: Console
 
     @property
@@ -98,11 +97,11 @@ def build_task(config: Config, console: Console) -> Task:
         UserError: something cannot be read or loaded, or the labels that are there were made otherwise.
         FlagError: flags do not go with each other, or with what is read.
     """
-    pipeline = None
+    engine = None
     if config.work.runner == "beam":
         from labeling.work import on_beam  # needs Beam
 
-        pipeline = on_beam.open_pipeline(config.work.beam_option)
+        engine = on_beam.open_engine(config.work.beam_option)
     out, precision = pathlib.Path(config.labels.out), config.work.precision
     if precision != "float32" and (note := note_on_bfloat16()):
         console.say(note)
@@ -126,7 +125,7 @@ def build_task(config: Config, console: Console) -> Task:
     adaptation, method = choose_adaptation(config.adaptation, out, spec)
     spec = dataclasses.replace(spec, adaptation=adaptation)
     check_may_write(out, spec)
-    return Task(config, images, experts, spec, method, runtime, batch_size, pipeline, console)
+    return Task(config, images, experts, spec, method, runtime, batch_size, engine, console)
 
 
 def choose_adaptation(flags: AdaptFlags, out: pathlib.Path, spec: LabelSpec) -> tuple[Adaptation | None, AdaptMethod]:

@@ -302,7 +302,7 @@ def create_labels(directory: str | pathlib.Path, spec: LabelSpec) -> LabelStore:
     check_may_write(directory, spec)
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(directory, rf"(labels|{SAMPLE})-.*\.npz|{re.escape(SPEC_FILE)}|beam")
+    remove_leftovers(directory, rf"(labels|{SAMPLE})-.*\.npz|{re.escape(SPEC_FILE)}|beam|workers")
     remove_old_claims(directory)
     if not (directory / SPEC_FILE).exists():
         write_file(directory / SPEC_FILE, spec.to_json().encode())

@@ -1,9 +1,11 @@
+from . import distributed as distributed
 from . import gate as gate
 from . import labeler as labeler
 from . import on_beam as on_beam
 from . import runtime_choice as runtime_choice
 from . import runtimes as runtimes
 from . import sample as sample
+from . import shard_worker as shard_worker
 from .answerer import Answerer as Answerer
 from .answerer import over_all_classes as over_all_classes
 from .flags import Precision as Precision

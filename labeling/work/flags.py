@@ -30,6 +30,12 @@ class WorkFlags(Flags):
         "an option of Beam's own with --runner beam, such as direct_num_workers=2; may be repeated",
         metavar="NAME=VALUE",
     )
+    worker_timeout: int = flag(
+        600,
+        "seconds without an answer of any worker of --runner beam, after which what is left goes to others",
+        metavar="SECONDS",
+        within=Range(at_least=1),
+    )
     no_gate: bool = flag(False, "label even if the teacher seems to be fed wrongly")
 
     def __post_init__(self):

@@ -1,9 +1,12 @@
 """The labeling plan on Apache Beam: whoever labels, and whoever dies, the store is that of the local runner."""
 
+import contextlib
 import json
 import os
 import pathlib
 import signal
+import socket
+import subprocess
 import sys
 from hashlib import sha256
 
@@ -132,7 +135,7 @@ def test_a_signal_is_heard_between_shards(tmp_path, place, local, monkeypatch):
     def signals(self, span, answers):
         path = write_shard(self, span, answers)
         os.kill(os.getpid(), signal.SIGTERM)
-        while list(out.glob(".beam.*")):
+        while list(out.glob(".workers.*")):
             os.sched_yield()
         return path
 
@@ -204,9 +207,84 @@ def test_whoever_dies_the_same_command_goes_on_to_the_same_store(tmp_path, place
     assert contents(out) == local[0]
 
 
+@pytest.fixture
+def job_server(tmp_path):
+    """The options for Beam's own job server, with a pool that starts a worker process for each job.
+
+    The address of the pool is given as Beam's documents advise; docs/scaling.md has the other way, for the same pools.
+    """
+    environment = {**os.environ, "PATH": f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with socket.create_server(("", 0)) as door:
+        pool_port = door.getsockname()[1]
+    port_file = tmp_path / "port"
+    modules = (
+        ("portability.local_job_service_main", "--port_file", str(port_file)),
+        ("worker.worker_pool_main", "--service_port", str(pool_port)),
+    )
+    with open(tmp_path / "servers.txt", "w") as said, contextlib.ExitStack() as stack:
+        for name, *words in modules:
+            argv = [sys.executable, "-m", f"apache_beam.runners.{name}", *words]
+            server = subprocess.Popen(argv, env=environment, cwd=ROOT, stdout=said, stderr=said)
+            stack.callback(end_tree, server)
+        wait_for_file(port_file, server, tmp_path / "servers.txt")
+        yield (
+            "runner=PortableRunner",
+            f"job_endpoint=localhost:{port_file.read_text()}",
+            "environment_type=EXTERNAL",
+            f"environment_options=external_service_address=localhost:{pool_port}",
+        )
+
+
+def wait_for_file(path, process, said):
+    """Waits for a file that a process writes when it is ready."""
+    while not path.exists():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+            raise AssertionError(said.read_text())
+
+
+def end_tree(process):
+    """Kills a process with all that it has started, and waits for it."""
+    for number in [*processes_below(process.pid), process.pid]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    process.wait()
+
+
+def workers_of_pool():
+    """The process ids of the workers that the pool of `job_server` has started."""
+    lines = {number: pathlib.Path(f"/proc/{number}/cmdline").read_text() for number in processes_below(os.getpid())}
+    return [number for number, line in lines.items() if "import SdkHarness" in line]
+
+
+@pytest.mark.extras
+def test_sigterm_is_heard_where_a_worker_of_a_cluster_hangs(tmp_path, place, local, job_server):
+    out = tmp_path / "labels"
+    child = start(place, out, beam=job_server)
+    wait_for_shards(child, out, 5)
+    os.kill(*workers_of_pool(), signal.SIGSTOP)
+    child.signal(signal.SIGTERM)
+    child.ended()
+    assert child.exit_code == 75, child.said()
+    assert "stopped by SIGTERM; the finished shards are saved" in child.said()
+    run(place, out)
+    assert contents(out) == local[0]
+
+
+@pytest.mark.extras
+def test_a_job_that_outlives_its_server_s_time_limit_ends_in_a_line(tmp_path, place, job_server):
+    from apache_beam.options.pipeline_options import PortableOptions
+
+    from labeling.work.on_beam import options_of
+
+    assert options_of(job_server).view_as(PortableOptions).job_server_timeout > 24 * 60 * 60
+    with pytest.raises(UserError, match=r"^Beam gave up \(its job server: DEADLINE_EXCEEDED, "):
+        run(place, tmp_path / "labels", beam=(*job_server, "job_server_timeout=1"))
+
+
 @pytest.mark.extras
 def test_a_worker_with_other_files_refuses(tmp_path, place, local):
-    from labeling.work.on_beam import Plan, Worker
+    from labeling.work.shard_worker import Plan, Worker
 
     dataset = json.loads((place / "local" / "spec.json").read_bytes())["dataset"]
     stores = (path.parent for path in (place / "cache").glob("*/store.json"))
