@@ -24,6 +24,7 @@ from tfpipeline.system.errors import FlagError, Stopped, UserError
 
 IMAGES, SHARD = 480, 2
 PROCESSES = ("direct_num_workers=2", "direct_running_mode=multi_processing")
+WITH_ROOT = {**os.environ, "PYTHONPATH": str(ROOT)}
 THREADS = ("direct_num_workers=2", "direct_running_mode=multi_threading")
 
 
@@ -258,6 +259,18 @@ def workers_of_pool():
 
 
 @pytest.mark.extras
+def test_the_work_of_a_killed_worker_of_a_cluster_is_done_by_another(tmp_path, place, local, job_server):
+    out = tmp_path / "labels"
+    child = start(place, out, "--worker-timeout", 60, beam=job_server)
+    wait_for_shards(child, out, 5)
+    os.kill(*workers_of_pool(), signal.SIGKILL)
+    child.ended()
+    assert child.exit_code == 0, child.said()
+    assert "no worker has answered for 60 seconds; others do the rest of their work" in child.said()
+    assert contents(out) == local[0]
+
+
+@pytest.mark.extras
 def test_sigterm_is_heard_where_a_worker_of_a_cluster_hangs(tmp_path, place, local, job_server):
     out = tmp_path / "labels"
     child = start(place, out, beam=job_server)
@@ -280,6 +293,28 @@ def test_a_job_that_outlives_its_server_s_time_limit_ends_in_a_line(tmp_path, pl
     assert options_of(job_server).view_as(PortableOptions).job_server_timeout > 24 * 60 * 60
     with pytest.raises(UserError, match=r"^Beam gave up \(its job server: DEADLINE_EXCEEDED, "):
         run(place, tmp_path / "labels", beam=(*job_server, "job_server_timeout=1"))
+
+
+@pytest.mark.extras
+def test_whoever_dies_on_dask_the_store_is_that_of_the_local_runner(tmp_path, place, local):
+    scheduler_file, out = tmp_path / "scheduler.json", tmp_path / "labels"
+    worker = ("worker", "--scheduler-file", str(scheduler_file), "--nthreads", "1", "--no-nanny", "--no-dashboard")
+    scheduler = ("scheduler", "--scheduler-file", str(scheduler_file), "--host", "127.0.0.1", "--port", "0")
+    with open(tmp_path / "dask.txt", "w") as said, contextlib.ExitStack() as stack:
+        processes = []
+        for words in ((*scheduler, "--no-dashboard"), worker, worker):
+            argv = [sys.executable, "-m", "dask", *words]
+            processes.append(subprocess.Popen(argv, cwd=tmp_path, env=WITH_ROOT, stdout=said, stderr=said))
+            stack.callback(end_tree, processes[-1])
+        wait_for_file(scheduler_file, processes[0], tmp_path / "dask.txt")
+        address = json.loads(scheduler_file.read_text())["address"]
+        options = ("runner=DaskRunner", f"dask_client_address={address}", "dask_partition_size=1")
+        child = start(place, out, beam=options)
+        wait_for_shards(child, out, 5)
+        processes[1].kill()
+        child.ended()
+    assert child.exit_code == 0, child.said()
+    assert contents(out) == local[0]
 
 
 @pytest.mark.extras
