@@ -7,7 +7,7 @@ import time
 from jobs import command
 from tfpipeline.images import shapes
 from tfpipeline.system import Console
-from tfpipeline.system.flags import Flags, flag
+from tfpipeline.system.flags import Flags, Range, flag
 
 EXAMPLE = "python -m jobs.train_bundled_teacher --out labeling/teachers/bundled"
 # The pictures of another seed are none of those that `--images shapes` gives, in either split.
@@ -21,9 +21,11 @@ class Config(Flags):
     out: str = flag(
         "labeling/teachers/bundled", "directory of the SavedModel; the one that is there is replaced", metavar="DIR"
     )
-    images: int = flag(40_000, "pictures to train on", metavar="N")
-    epochs: int = flag(8, "epochs of training")
-    validation_images: int = flag(1_000, "held-out pictures, those of --images shapes --split valid", metavar="N")
+    images: int = flag(40_000, "pictures to train on", metavar="N", within=Range(at_least=1))
+    epochs: int = flag(8, "epochs of training", within=Range(at_least=1))
+    validation_images: int = flag(
+        1_000, "held-out pictures, those of --images shapes --split valid", metavar="N", within=Range(at_least=1)
+    )
     seed: int = flag(0, "of the initial weights and the order of the pictures")
     quiet: bool = flag(False, "no progress")
 

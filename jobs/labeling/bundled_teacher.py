@@ -49,12 +49,13 @@ def train(model: keras.Model, images: np.ndarray, truth: np.ndarray, epochs: int
     def batch(indices):
         pixels = tf.cast(tf.gather(pictures, indices), tf.float32) / 255.0
         pixels = tf.image.random_flip_up_down(tf.image.random_flip_left_right(pixels))
-        transposed = tf.random.uniform((BATCH_SIZE, 1, 1, 1)) < 0.5
+        transposed = tf.random.uniform((size, 1, 1, 1)) < 0.5
         return tf.where(transposed, tf.transpose(pixels, (0, 2, 1, 3)), pixels), tf.gather(classes, indices)
 
+    size = min(BATCH_SIZE, len(images))
     order = tf.data.Dataset.range(len(images)).shuffle(len(images), seed=seed)
-    batches = order.batch(BATCH_SIZE, drop_remainder=True).map(batch).prefetch(2)
-    steps = epochs * (len(images) // BATCH_SIZE)
+    batches = order.batch(size, drop_remainder=True).map(batch).prefetch(2)
+    steps = epochs * (len(images) // size)
     schedule = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=3e-3, warmup_steps=steps // 10)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(schedule), loss, metrics=["accuracy"])
