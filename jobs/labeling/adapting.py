@@ -37,7 +37,7 @@ def begin_labels(task: Task, answer: Answerer, stop: StopRequest) -> tuple[Label
         Stopped: a signal came.
     """
     spec = dataclasses.replace(task.spec, runtime=answer.way.runtime, batch_size=answer.way.batch_size)
-    if task.method == "none" or (task.out / SPEC_FILE).exists():
+    if task.method == "none":
         return create_labels(task.out, spec), answer
     with sample.take_turn(task.out, stop, task.console):
         if (task.out / SPEC_FILE).exists():

@@ -22,7 +22,9 @@ def label(task: Task) -> dict:
     """
     labeled, seconds = 0, 0.0
     with StopRequest() as stop:
-        store = create_labels(task.out, task.spec) if (task.out / SPEC_FILE).exists() else None
+        # Where the adaptation is still to be found, labels that are there by now are of another that began with us.
+        is_begun = task.method == "none" and (task.out / SPEC_FILE).exists()
+        store = create_labels(task.out, task.spec) if is_begun else None
         if store is None or is_work_left(store, task.config.mode.repair, task.console):
             task.check_gate()
             work = _label_here if task.engine is None else _label_by_workers

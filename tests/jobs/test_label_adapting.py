@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jobs import command, label_imagenet64
+from jobs.labeling import modes
 from labeling.labels import adaptation
 from labeling.labels.store import open_labels
 from labeling.work import sample
@@ -149,6 +150,21 @@ def test_two_that_begin_at_once_end_with_one_store(tmp_path, place):
         assert child.exit_code == 0, child.said()
     assert label(place, tmp_path / "out")["labeled"] == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("step", ["label", "begin_labels"])
+def test_one_that_begins_while_another_ends_takes_what_that_one_found(tmp_path, place, monkeypatch, step):
+    plain, others = getattr(modes, step), {}
+
+    def after_another(task, *more):
+        monkeypatch.setattr(modes, step, plain)
+        label(place, tmp_path, "--adapt", "auto")
+        others.update(contents(tmp_path))
+        return plain(task, *more)
+
+    monkeypatch.setattr(modes, step, after_another)
+    assert label(place, tmp_path)["labeled"] == 0
+    assert contents(tmp_path) == others != {}
 
 
 def test_labels_that_began_without_go_on_without(tmp_path, place):
