@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Two processes, however many cores there are: TensorFlow spreads each test over all of them.
-PARALLEL := -n 2 --dist worksteal
+# Three processes, however many cores there are: TensorFlow spreads each test over all of them, and some tests wait for
+# processes of their own.
+PARALLEL := -n 3 --dist worksteal
 COURSES := exp1_1 exp1_2 exp1_3 exp1_4 exp2 patchify optimizers dropout pooling resolution smoothing interpolation
 COURSES_SCALE := small
 
