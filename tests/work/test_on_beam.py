@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from hashlib import sha256
 
 import numpy as np
+import psutil
 import pytest
 
 import labeling.work
@@ -275,11 +277,15 @@ def test_sigterm_is_heard_where_a_worker_of_a_cluster_hangs(tmp_path, place, loc
     out = tmp_path / "labels"
     child = start(place, out, beam=job_server)
     wait_for_shards(child, out, 5)
-    os.kill(*workers_of_pool(), signal.SIGSTOP)
+    (hung,) = map(psutil.Process, workers_of_pool())
+    hung.suspend()
     child.signal(signal.SIGTERM)
     child.ended()
     assert child.exit_code == 75, child.said()
     assert "stopped by SIGTERM; the finished shards are saved" in child.said()
+    hung.kill()  # As long as it lives, the file that it is writing is its own.
+    while hung.is_running() and hung.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
     run(place, out)
     assert contents(out) == local[0]
 
