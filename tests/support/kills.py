@@ -6,6 +6,7 @@ import mmap
 import os
 import signal
 import sys
+import traceback
 
 from jobs import processes
 from tests.support.processes import Child, call_module
@@ -88,17 +89,20 @@ class _Fork:
         self.args, self.returncode = [job, *flags], None
         reader, writer = os.pipe()
         parent = os.getpid()
+        sys.stdout.flush()
         self.pid = os.fork()
         if self.pid == 0:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
                 os._exit(1)
-            os.dup2(writer, 1)
+            self._of_parent, sys.stdout = sys.stdout, os.fdopen(writer, "w")
             code = 1
             try:
                 call_module([f"jobs.{job}", *flags], ".", {})
             except SystemExit as end:
                 code = end.code or 0
+            except BaseException:
+                traceback.print_exc()  # `os._exit` hides it else.
             finally:
                 sys.stdout.flush()
                 os._exit(code)

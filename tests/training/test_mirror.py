@@ -21,7 +21,7 @@ def is_one(experiment):
 
 def save(saver, step, experiment=ONE, best_step=None):
     saver.save(step, {"x": np.full(50, step)}, {"experiment": experiment}, {}, best_step)
-    saver.copy(experiment, best_step)
+    saver.copy(experiment)
 
 
 def steps_in(directory):
@@ -141,10 +141,30 @@ def test_the_copy_of_the_best_epoch_takes_the_place_of_a_damaged_one(tmp_path):
         run_directory.snapshot_of_step(run, 2, lines.append, saver.copies_of_step(2, OTHER))
 
 
-def test_the_best_epoch_of_a_longer_experiment_is_copied_although_it_is_old(tmp_path):
+def test_what_a_longer_experiment_began_with_is_copied_too(tmp_path):
     """Where a run goes on for more epochs its experiment is another one, and so is its folder."""
     saver = saver_of(tmp_path)
     for step in range(1, 5):
         save(saver, step, best_step=1)
     save(saver, 5, OTHER, best_step=1)
-    assert steps_in(saver.mirror.folder_of(OTHER)) == [5, 1]
+    assert steps_in(saver.mirror.folder_of(OTHER)) == [5, 4, 3, 1]
+
+
+def test_a_copy_that_a_killed_process_did_not_make_is_made_by_the_next(tmp_path):
+    first = saver_of(tmp_path)
+    save(first, 1)
+    first.save(2, {"x": np.full(50, 2)}, {"experiment": ONE}, {})  # Killed here.
+    saver = saver_of(tmp_path)
+    saver.copy(ONE, (tmp_path / "no-clock-yet.json",))
+    assert steps_in(saver.mirror.folder_of(ONE)) == [2, 1]
+
+
+def test_a_copy_that_is_taken_away_or_damaged_is_made_again(tmp_path):
+    saver = saver_of(tmp_path)
+    for step in (1, 2):
+        save(saver, step)
+    newest, older = checkpoint.newest_first(saver.mirror.folder_of(ONE))
+    newest.unlink()
+    older.write_bytes(b"damaged")
+    saver_of(tmp_path).copy(ONE)
+    assert all(map(checkpoint.is_whole, (newest, older)))

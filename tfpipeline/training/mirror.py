@@ -24,6 +24,7 @@ class Mirror:
 
     def __init__(self, place: pathlib.Path, say: Callable[[str], None] = lambda line: None):
         self.place, self.say = place, say
+        self._whole = set[pathlib.Path]()  # Copies that need not be read again: a drive may be slow.
 
     def folder_of(self, experiment: dict) -> pathlib.Path:
         """Where the copies of an experiment are."""
@@ -33,18 +34,19 @@ class Mirror:
         """Copies checkpoints and drops old copies; a mirror that fails only costs the copies.
 
         Args:
-            kept: the checkpoints to have copies of: the newest, and the best where it is another one.
+            kept: the checkpoints to have copies of.
             experiment: that they are of.
-            beside: files to copy as well.
+            beside: files to copy as well, where they are.
         """
         folder = self.folder_of(experiment)
         try:
             for path in kept:
-                if checkpoint.is_whole(path) and not checkpoint.is_whole(folder / path.name):
+                if not self._has(folder / path.name) and checkpoint.is_whole(path):
                     copy_checkpoint(path, folder)
+                    self._whole.add(folder / path.name)
             checkpoint.prune(folder, keep_steps=tuple(map(checkpoint.step_of, kept)))
             remove_leftovers(folder, CLOCK)
-            for path in beside:
+            for path in filter(pathlib.Path.exists, beside):
                 write_file(folder / path.name, path.read_bytes())
         except OSError as error:
             names = ", ".join(path.name for path in kept)
@@ -79,6 +81,11 @@ class Mirror:
                 self.say(f"brought {snapshot.path.name} back from {folder}")
                 if seconds_in(folder) > seconds_in(directory.parent):
                     write_file(directory.parent / CLOCK, (folder / CLOCK).read_bytes())
+
+    def _has(self, copy):
+        if copy not in self._whole and checkpoint.is_whole(copy):
+            self._whole.add(copy)
+        return copy in self._whole and copy.exists()
 
     def _folders(self):
         try:

@@ -29,7 +29,6 @@ class Saver:
     ):
         self.directory, self.every, self.mirror, self.say = directory, every, mirror, say
         self._saved_at, self._named = time.monotonic(), set[pathlib.Path]()
-        self._newest: pathlib.Path
 
     def copies_of_step(self, step: int, experiment: dict) -> Iterator[checkpoint.Snapshot]:
         """The whole snapshots in the mirror of a step of an experiment."""
@@ -52,7 +51,7 @@ class Saver:
         Raises:
             UserError: the disk is full; the earlier checkpoints are intact.
         """
-        self._newest = checkpoint.save(self.directory, step, arrays, config, state)
+        checkpoint.save(self.directory, step, arrays, config, state)
         damaged = checkpoint.prune(self.directory, keep_steps=() if best_step is None else (best_step,))
         for other in damaged:
             if other not in self._named:
@@ -60,15 +59,12 @@ class Saver:
                 self.say(f"passing over the damaged checkpoint {other}; nothing is deleted in its favor")
         self._saved_at = time.monotonic()
 
-    def copy(self, experiment: dict, best_step: int | None = None, beside: Sequence[pathlib.Path] = ()) -> None:
-        """Copies the checkpoint that was saved last and the best to the mirror, if there is one.
+    def copy(self, experiment: dict, beside: Sequence[pathlib.Path] = ()) -> None:
+        """Copies the checkpoints that the mirror lacks to it, if there is one.
 
         Args:
             experiment: that they are of.
-            best_step: of the best.
             beside: files to copy as well.
         """
         if self.mirror is not None:
-            others = (path for path in checkpoint.newest_first(self.directory) if path != self._newest)
-            best = (path for path in others if checkpoint.step_of(path) == best_step)
-            self.mirror.copy((self._newest, *best), experiment, beside)
+            self.mirror.copy(checkpoint.newest_first(self.directory), experiment, beside)

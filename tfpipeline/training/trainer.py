@@ -305,7 +305,7 @@ class Trainer:
         arrays = arrays_of(self._variables) | arrays
         self.saver.save(self.step, arrays, config, state, self.best_step)
         self.clock.save()
-        self.saver.copy(self.task.experiment, self.best_step, (self.clock.path,))
+        self.saver.copy(self.task.experiment, (self.clock.path,))
         self._saved = (self.step, len(self.history))
 
     def _restore(self, snapshot):
@@ -319,6 +319,8 @@ class Trainer:
         self.task.model.stop_training = snapshot.state["stopped_by_callback"]
         self._saved = (self.step, len(self.history))
         self._write_history()
+        if self._workers.is_chief:  # The process before may have ended between saving a checkpoint and copying it.
+            self.saver.copy(self.task.experiment, (self.clock.path,))
         self.console.say(f"going on at step {self.step} of {self._total_steps} from {snapshot.path}")
 
     @property
