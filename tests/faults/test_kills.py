@@ -65,7 +65,17 @@ LONG_COMMANDS = (
 OPTIONAL_COMMANDS = ("make_zero_shot_teacher --pair pair --classes names.txt --out teacher.onnx",)
 TIMES = ("seconds", "images_per_second", "sha256")  # The last is a hash of the others, too.
 # Made by TensorFlow, whose bytes are others each time: their names are compared.
-OTHER_BYTES = ("savedmodel/saved_model.pb", "savedmodel/fingerprint.pb")
+OTHER_BYTES = tuple(
+    f"{place}/{name}.pb" for place in ("savedmodel", "bundled") for name in ("saved_model", "fingerprint")
+)
+# How long it took, where a file says it among other things; the title of the picture does.
+TIMED = {
+    "report.html": rb"<dt>seconds of training</dt><dd>[\d,.]+</dd>",
+    "table.md": rb"(?m) [\d,]+ \|$",
+    "table.csv": rb"(?m),[\d,\"]+$",
+    "bundled/README.md": rb"(?m)^\| (bytes|seconds).*$",
+    "sweep/curves.png": rb"(?s).*",
+}
 
 
 def files_below(root):
@@ -80,10 +90,9 @@ def files_below(root):
         elif path.name == "figures.json":
             figures = json.loads(path.read_text())
             found[name] = {key: value for key, value in figures.items() if key not in TIMES}
-        elif path.name == "report.html":
-            found[name] = re.sub(rb"<dt>seconds of training</dt><dd>[\d,.]+</dd>", b"", path.read_bytes())
         else:
-            found[name] = path.read_bytes()
+            timed = next((pattern for end, pattern in TIMED.items() if name.endswith(end)), rb"(?!)")
+            found[name] = re.sub(timed, b"", path.read_bytes())
     return found
 
 
@@ -136,7 +145,11 @@ def check_kills(tmp_path, commands, prepare):
         assert last.exit_code == 0, last.said()
         expected, found = files_below(whole), files_below(killed)
         different = [name for name in expected | found if expected.get(name, 0) != found.get(name, 0)]
-        print(f"{line.split()[0]}: {kills} kills at the {all_changes} changes of its files, {len(different)} differ")
+        print(
+            f"{line.split()[0]}: {kills} kills at the {all_changes} changes of its files, {len(different)} differ "
+            f"{' '.join(different)}",
+            flush=True,
+        )
         if different:
             differing[line] = different
     assert differing == {}
