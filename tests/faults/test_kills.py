@@ -85,7 +85,7 @@ def files_below(root):
         name = path.relative_to(root).as_posix()
         if path.is_dir():
             found[name] = None
-        elif path.name in ("lock", "clock.json") or name in OTHER_BYTES:
+        elif path.name in ("lock", "clock.json", "verified.json") or name in OTHER_BYTES:
             found[name] = b""
         elif path.name == "figures.json":
             figures = json.loads(path.read_text())

@@ -2,19 +2,28 @@
 
 A memory map shows what anybody writes into its file. The system gives the file another time with every write, and a
 program can set the time of writing back, but not that of the last change: as long as these stand still the bytes are
-those that were verified. Asking for them takes a microsecond; where they moved, the whole file is verified again.
+those that were verified. Asking for them takes a microsecond; where they moved, the whole file is verified again. By
+the same rule a file that was verified within the last day is not read for it at each start: many gigabytes take long.
 """
 
+import contextlib
 import hashlib
+import json
 import os
 import pathlib
 import threading
+import time
 import typing
 import weakref
 
 import numpy as np
 
 from tfpipeline.system import UserError, lock_shared
+
+VERIFIED = "verified.json"
+SECONDS_VERIFIED = 86_400
+# Within so many seconds two writes may get the same time, by the coarsest clock of a file system.
+_COARSEST = 2.0
 
 _ADVICE = "nothing that was read since is used; run the same command again, which builds the image store anew"
 
@@ -44,8 +53,10 @@ class MappedImages:
         lock_shared(self._file)
         self._verifying = threading.Lock()
         self._state = self._look()
-        if not verified and not self._is_whole():
-            raise UserError(damage_of(path))
+        if not verified and not self._was_verified():
+            if not self._is_whole():
+                raise UserError(damage_of(path))
+            self._record()
         self._array = self._map()
 
     @property
@@ -99,6 +110,25 @@ class MappedImages:
     def _is_whole(self):
         self._file.seek(0)
         return hashlib.file_digest(self._file, "sha256").hexdigest() == self._sha256
+
+    def _was_verified(self):
+        """Whether somebody verified the file within the last day, and it has not changed since."""
+        try:
+            said = json.loads((self.path.parent / VERIFIED).read_bytes())
+            return said["file"] == self._identity() and 0 <= time.time() - said["time"] < SECONDS_VERIFIED
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def _record(self):
+        """Leaves word that the file was verified, unless it is so young that a change might not show."""
+        now, (*_, changed) = time.time(), self._state
+        if now - changed / 1e9 > _COARSEST:
+            said = json.dumps({"file": self._identity(), "time": now})
+            with contextlib.suppress(OSError):  # Who may not write here verifies it each time.
+                (self.path.parent / VERIFIED).write_text(said)
+
+    def _identity(self):
+        return [self._sha256, os.fstat(self._file.fileno()).st_ino, *self._state]
 
     def _look(self):
         status = os.fstat(self._file.fileno())

@@ -7,6 +7,7 @@ renamed when whole, so there is a whole store or none.
 Beside these, which say what the images are, stand two that follow from them and are no part of the fingerprint:
 digests.npy uint64 (N,), the first 64 bits of the sha256 of each image, and notes.txt, what the source had to say.
 store.sha256 holds the hashes of both and of store.json. Stores that were written before have none of the three.
+verified.json says when images.npy was verified last, and which file it was then.
 """
 
 import array
@@ -27,7 +28,7 @@ import numpy as np
 from tfpipeline.images import sources
 from tfpipeline.images.file_names import escape_name
 from tfpipeline.images.flags import ImageFlags
-from tfpipeline.images.mapped import MappedImages, damage_of
+from tfpipeline.images.mapped import VERIFIED, MappedImages, damage_of
 from tfpipeline.images.places import expand
 from tfpipeline.images.rows import Rows
 from tfpipeline.images.source import Source
@@ -47,7 +48,7 @@ FORMAT = 1
 IMAGES = "images.npy"
 _FILES = (IMAGES, "truth.npy", "names.txt", "classes.csv")
 DESCRIPTION, _DIGESTS, _NOTES, _SEAL = "store.json", "digests.npy", "notes.txt", "store.sha256"
-STORE_FILES = (*_FILES, _DIGESTS, _NOTES, DESCRIPTION, _SEAL)  # What tells that it is a store comes last.
+STORE_FILES = (VERIFIED, *_FILES, _DIGESTS, _NOTES, DESCRIPTION, _SEAL)  # What tells that it is a store comes last.
 _NAMED = 5  # of the images left out, on the console
 _PIECE = 4096  # images whose digests are computed at a time
 
