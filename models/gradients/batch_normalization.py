@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from models.gradients.replicas import count_replicas, sum_over_replicas
+
 # These types have a kernel that takes statistics and gradients in one sweep, in float32 inside.
 KERNEL_DTYPES = (tf.float32, tf.bfloat16, tf.float16)
 
@@ -18,7 +20,8 @@ def batch_normalization(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """y = gamma x̂ + beta with x̂ = (x - mu) / sqrt(v + epsilon): what training computes (Ioffe and Szegedy 2015)
 
-    The mean mu and the biased variance v of each channel are taken over the n entries that the other axes span.
+    The mean mu and the biased variance v of each channel are taken over the n entries that the other axes span, of the
+    whole batch where replicas share it (`batch_gradient` has what follows for the gradients).
 
     Args:
         inputs: x, (..., C), a float tensor of any rank.
@@ -96,11 +99,17 @@ def normalize_by_batch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon:
 
     Returns:
         (y, residuals): y as `batch_normalization` has it, and the small tensors that the other functions of this file
-        take as `residuals`. Their meaning is the kernel's own: on a GPU it is not that on a CPU.
+        take as `residuals`: (mu, v), or what a kernel gives, whose meaning is its own: on a GPU it is not that on a
+        CPU. No kernel knows of other replicas, so that where there are some, mu and v are taken here:
+            mu = 1/n sum over replicas of sum x     v = 1/n sum over replicas of sum (x - mu)^2
+        one after the other, as sum x^2 - n mu^2 would cancel where |mu| is large.
     """
-    if x.dtype not in KERNEL_DTYPES:
-        mean = channel_sum(x) / _entries(x)
-        variance = channel_sum(tf.math.squared_difference(x, mean)) / _entries(x)
+    if x.dtype not in KERNEL_DTYPES or count_replicas() > 1:
+        (total,) = sum_over_replicas([channel_sum(x)])
+        mean = total / _entries(x)
+        squares = tf.math.squared_difference(tf.cast(x, mean.dtype), mean)
+        (total,) = sum_over_replicas([channel_sum(squares)])
+        variance = total / _entries(x)
         return normalize_by_statistics(x, gamma, beta, mean, variance, epsilon), (mean, variance)
     nothing = tf.zeros((0,), gamma.dtype)
     y, *residuals = tf.raw_ops.FusedBatchNormV3(
@@ -111,7 +120,7 @@ def normalize_by_batch(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon:
 
 def batch_statistics(x: tf.Tensor, residuals: Residuals) -> tuple[tf.Tensor, tf.Tensor]:
     """(mu, v), the mean and the biased variance that `normalize_by_batch` took."""
-    if x.dtype not in KERNEL_DTYPES:
+    if _are_statistics(residuals):
         mean, variance = residuals
         return mean, variance
     # The kernel gives the unbiased variance, over n - 1 (but over 1 where n = 1).
@@ -153,8 +162,12 @@ def batch_gradient(
                    = gamma r (g - 1/n sum g - x̂ 1/n sum g x̂)
     Nothing of the size of x is needed but x and g, and the two sums are the gradients of beta and gamma. A channel's
     row of dL/dx sums to 0 and is orthogonal to x̂: normalization throws the mean and the scale of x away.
+
+    Where replicas share the batch, n and the sums of lines 1 to 3 are over all of them: the x of one replica moves mu
+    and v, and by these the outputs of every other. What comes back as dL/dgamma and dL/dbeta are the sums over this
+    replica's entries alone, its share, as it is for all weights: the optimizer sums the shares.
     """
-    if x.dtype in KERNEL_DTYPES:
+    if not _are_statistics(residuals):
         # The kernel computes line 3.
         images_gradient, dgamma, dbeta, *_ = tf.raw_ops.FusedBatchNormGradV3(
             y_backprop=_as_images(g),
@@ -171,9 +184,13 @@ def batch_gradient(
     r, n = tf.math.rsqrt(variance + epsilon), _entries(x)
     dbeta = channel_sum(g)
     dgamma = r * _centered_product_sum(g, x, mean)
+    sum_g, sum_gx = sum_over_replicas([dbeta, dgamma])
     # x̂ = r x - r mu: the terms of g, x and the constant, each with one factor per channel.
-    slope = gamma * r**2 * dgamma / n
-    return g * (gamma * r) - x * slope + (slope * mean - gamma * r * dbeta / n), dgamma, dbeta
+    slope, offset = gamma * r**2 * sum_gx / n, gamma * r * sum_g / n
+    if x.dtype in KERNEL_DTYPES:  # As the kernel has it: centered first, where there are fewer digits.
+        dx = tf.cast(g, mean.dtype) * (gamma * r) - (tf.cast(x, mean.dtype) - mean) * slope - offset
+        return tf.cast(dx, x.dtype), dgamma, dbeta
+    return g * (gamma * r) - x * slope + (slope * mean - offset), dgamma, dbeta
 
 
 def channel_sum(x: tf.Tensor) -> tf.Tensor:
@@ -199,9 +216,14 @@ def _centered_product_sum(g, x, mean):
     return channel_sum(tf.cast(g, dtype) * (tf.cast(x, dtype) - mean))
 
 
+def _are_statistics(residuals):
+    """Whether the residuals are (mu, v), not a kernel's own."""
+    return len(residuals) == 2
+
+
 def _entries(x):
-    """n, the entries of a channel, as a scalar of the statistics' type."""
-    return tf.cast(tf.size(x) // x.shape[-1], statistics_dtype(x))
+    """n, the entries of a channel on all replicas, as a scalar of the statistics' type."""
+    return tf.cast(tf.size(x) // x.shape[-1] * count_replicas(), statistics_dtype(x))
 
 
 def _as_images(x):

@@ -27,7 +27,7 @@ PLAIN = {
     "ema": 0.9,
     "mix": "cutmix:1",
 }
-STATISTICS = {"epochs": 3, "save_every": 1, "ema": 0.9}
+STATISTICS = {"epochs": 3, "save_every": 1, "ema": 0.9, "mix": "mixup:1"}  # And dropout.
 
 
 @pytest.fixture(scope="module")

@@ -126,10 +126,8 @@ def train_on_two_devices(cache, directory, strategy):
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
     scope = tf.distribute.MirroredStrategy
     tf.distribute.MirroredStrategy = lambda: scope([f"cpu:{number}" for number in range(devices)])
-    # No batch normalization and no dropout: they see the part of a batch that a device has.
-    options = ["filters_per_layer=4", "hidden_dims=8"]
     # The norm is that of the devices' gradients together, and every one is above it.
-    changes = {"strategy": strategy, "network_options": options, "epochs": 2, "optimizer": "sgd", "clip_norm": 0.1}
+    changes = {"strategy": strategy, "epochs": 2, "optimizer": "sgd", "clip_norm": 0.1}
     train.run(configured(argv_of(cache, directory, **changes)))
     train.run(configured(argv_of(cache, directory, "--resume", **changes)))
 

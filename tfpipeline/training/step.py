@@ -9,9 +9,8 @@ def compile_steps(task, strategy: tf.distribute.Strategy) -> Callable:
     """A function (iterator, number of steps) -> their figures, float32 (steps, 1 + measures): the loss, then the means
     of the task's measures over the batch. One compiled graph for any number.
 
-    Each replica takes its part of the batch. What follows from it is what one replica would do with the whole batch,
-    but for layers that look at a batch as a whole: batch normalization uses the statistics of each part, and its
-    moving statistics are the means over the parts.
+    Each replica takes its part of the batch, and what follows is what one replica would do with the whole batch. A
+    layer that looks at a batch as a whole has to see to that itself, as those of models/layers do.
 
     Args:
         task: a tfpipeline.training.trainer.Task, its model and optimizer made in the scope of the strategy.
@@ -25,16 +24,15 @@ def compile_steps(task, strategy: tf.distribute.Strategy) -> Callable:
         with tf.GradientTape() as tape:
             logits = task.model(batch["images"], training=True)
             losses = task.loss(logits, batch)
-            regularization = tf.add_n([tf.zeros(()), *task.model.losses])
+            regularization = tf.add_n([tf.zeros((), losses.dtype), *task.model.losses])
             loss = (tf.reduce_mean(losses) + regularization) / replicas
         variables = task.model.trainable_variables
         gradients = tape.gradient(loss, variables)
         if replicas > 1:
             gradients = _clip_together(gradients, task.optimizer.global_clipnorm, replicas)
-            _average(task.model.non_trainable_variables)
         task.optimizer.apply(gradients, variables)
         means = [tf.reduce_mean(measure(logits, batch)) / replicas for measure in task.measures.values()]
-        return tf.stack([loss, *means])
+        return tf.stack([tf.cast(figure, tf.float32) for figure in (loss, *means)])
 
     @tf.function
     def take_steps(batches, steps):
@@ -73,14 +71,3 @@ def _clip_together(gradients, largest_norm, replicas):
     sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
     clipped, _ = tf.clip_by_global_norm(sums, largest_norm)
     return [gradient / replicas for gradient in clipped]
-
-
-def _average(variables):
-    """Gives moving statistics their means over the replicas; what is no float, such as a seed, is the same on all."""
-    statistics = [variable for variable in variables if tf.as_dtype(variable.dtype).is_floating]
-    if statistics:
-        # The value of a variable names no device, which the reduction needs; a copy has the replica's.
-        values = [tf.identity(variable) for variable in statistics]
-        means = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, values)
-        for variable, mean in zip(statistics, means, strict=True):
-            variable.assign(mean)
