@@ -33,10 +33,7 @@ import json
 import os
 import pathlib
 import random
-import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 
@@ -45,6 +42,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from benchmarks.timing import watch
 from labeling.enlarging import Expert, interpolation
 from labeling.labels import create_labels, quality
 from labeling.teachers import conventions, load_teacher
@@ -56,8 +54,6 @@ from tfpipeline.training import TOP, share_in_top
 PLAIN_BATCH, METHOD, TOP_K, SHARD = 64, "bilinear", 32, 256
 TURNS, IMAGES_PER_TURN = 5, 1000
 FEW, MANY, CLASSES = 16_000, 160_000, 1000
-SECONDS_BETWEEN_LOOKS = 0.01
-ROOT = pathlib.Path(__file__).parents[1]
 
 
 def parse() -> argparse.Namespace:
@@ -205,20 +201,6 @@ class Stub(tf.Module):
         return 4.0 * tf.reduce_mean(images, (1, 2)) @ self.kernel
 
 
-def peak_megabytes(arguments) -> float:
-    """The peak of a labeling command's anonymous memory, read every ten milliseconds (Linux)."""
-    command = [sys.executable, "-m", "jobs.label_imagenet64", *map(str, arguments), "--quiet"]
-    peak = 0
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None:
-            held = re.search(r"RssAnon:\s+(\d+) kB", pathlib.Path(f"/proc/{process.pid}/status").read_text())
-            peak = max(peak, int(held[1]) if held else 0)
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-    return peak / 1024
-
-
 def measure_memory(flags, directory: pathlib.Path) -> dict:
     """The figure of memory."""
     tf.saved_model.save(Stub(), str(directory / "stub"))
@@ -235,7 +217,8 @@ def measure_memory(flags, directory: pathlib.Path) -> dict:
     peaks = {}
     for count in (FEW, MANY):
         images = ["--images", f"npz:{folder}", "--limit", count]
-        peaks[count] = peak_megabytes([*images, *common, "--out", directory / f"labels-{count}"])
+        labels = directory / f"labels-{count}"
+        peaks[count] = watch("label_imagenet64", [*images, *common, "--out", labels, "--quiet"]).megabytes
         print(f"{count:,} images: {peaks[count]:,.0f} MB at the peak", flush=True)
     return {"memory_growth_mb": round(peaks[MANY] - peaks[FEW], 1)}
 

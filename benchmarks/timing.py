@@ -1,13 +1,52 @@
-"""Times of functions that are to be compared."""
+"""Times of functions that are to be compared, and what whole commands take."""
 
 import functools
 import multiprocessing
+import pathlib
 import random
+import re
 import resource
 import statistics
+import subprocess
 import sys
 import time
 import typing
+
+SECONDS_BETWEEN_LOOKS = 0.01
+
+
+class Watched(typing.NamedTuple):
+    """What a command took.
+
+    Attributes:
+        seconds: from its start to its end.
+        megabytes: its anonymous memory at the peak (RssAnon: without the pages of memory-mapped files).
+    """
+
+    seconds: float
+    megabytes: float
+
+
+def watch(job, arguments) -> Watched:
+    """Runs a command to its end, its memory read every ten milliseconds (Linux).
+
+    Args:
+        job: its name, such as "train".
+        arguments: its command line.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    command = [sys.executable, "-m", f"jobs.{job}", *map(str, arguments)]
+    peak, start = 0, time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            held = re.search(r"RssAnon:\s+(\d+) kB", pathlib.Path(f"/proc/{process.pid}/status").read_text())
+            peak = max(peak, int(held[1]) if held else 0)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    return Watched(time.perf_counter() - start, peak / 1024)
 
 
 def medians(functions, repeats):
