@@ -25,6 +25,10 @@ $(VENV)/extras.stamp: requirements-extras.txt $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-extras.txt
 	touch $@
 
+$(VENV)/peers.stamp: $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt torch==2.13.0 timm onnx onnxruntime
+	touch $@
+
 demo: $(VENV)/run.stamp
 	$(BIN)/python -m jobs.demo
 
@@ -46,9 +50,7 @@ test-long: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q $(PARALLEL) -m "long and not peers and not extras"
 
 # PyTorch's default wheel brings gigabytes, so the comparisons with it are a target of their own.
-test-peers: $(VENV)/dev.stamp
-	$(BIN)/python -c "import torch, onnx, onnxruntime" 2>/dev/null || \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 onnx onnxruntime
+test-peers: $(VENV)/peers.stamp
 	$(BIN)/python -m pytest -q -m peers
 
 # What needs the optional packages: OpenVINO, Apache Beam and others.

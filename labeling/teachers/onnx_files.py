@@ -135,10 +135,15 @@ def _network(spec, program, session, stated, digest) -> Network:
     elif named is None:
         range, reason = "0..1", f"then normalized as its {stated.place} says"
         digest = hashlib.sha256(f"{digest} {mean} {deviation}".encode()).hexdigest()
+    if stated.is_bgr:
+        reason = f"{reason}, with blue first"
+        digest = hashlib.sha256(f"{digest} BGR".encode()).hexdigest()
 
     def call(images):
         if named is None and stated.normalization is not None:
             images = (images - tf.constant(mean)) / tf.constant(deviation)
+        if stated.is_bgr:
+            images = tf.reverse(images, (-1,))
         return program.as_tensors(as_type(tf.transpose(images, (0, 3, 1, 2)) if channels_first else images, dtype))
 
     return Network(
@@ -217,12 +222,14 @@ class Stated(typing.NamedTuple):
         size: of its input, or None.
         class_names: or None.
         place: what says how it normalizes.
+        is_bgr: whether its channels come in the order blue, green, red.
     """
 
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     size: int | None = None
     class_names: tuple[str, ...] | None = None
     place: str = ""
+    is_bgr: bool = False
 
 
 def read_stated(folder: pathlib.Path, model: typing.Any) -> Stated:
@@ -231,7 +238,7 @@ def read_stated(folder: pathlib.Path, model: typing.Any) -> Stated:
     config = _read_json(folder / "config.json")
     pretrained = config.get("pretrained_cfg")
     processor = _read_json(folder / "preprocessor_config.json")
-    stated = Stated()
+    stated = Stated(is_bgr=processor.get("do_flip_channel_order") is True)
     for place, values in (
         ("metadata", own),
         ("preprocessor_config.json", _of_processor(processor)),
@@ -248,14 +255,26 @@ def read_stated(folder: pathlib.Path, model: typing.Any) -> Stated:
 
 
 def _of_processor(processor: Mapping[str, typing.Any]) -> dict[str, typing.Any]:
-    """What transformers says of pixels, in the words of timm."""
-    size = processor.get("crop_size") or processor.get("size")
-    size = size.get("height") if isinstance(size, dict) else size
+    """What transformers says of pixels, in the words of timm, which are about pixels in 0..1.
+
+    It makes (f v - o - mean) / deviation of a pixel v in 0..255.
+    """
+    size = (processor.get("do_center_crop", True) and processor.get("crop_size")) or processor.get("size")
+    if isinstance(size, dict):
+        size = size.get("height") or size.get("shortest_edge")
     values: dict[str, typing.Any] = {"input_size": size}
-    if processor.get("do_normalize", "image_mean" in processor):
-        values |= {"mean": processor.get("image_mean"), "std": processor.get("image_std")}
-    elif processor.get("do_rescale"):
-        values |= {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    normalizes = processor.get("do_normalize", "image_mean" in processor)
+    rescales = processor.get("do_rescale", normalizes)
+    factor = processor.get("rescale_factor", 1 / 255) if rescales else 1.0
+    if not (normalizes or "do_rescale" in processor) or not isinstance(factor, (int, float)) or factor <= 0:
+        return values
+    stated = _pair(processor.get("image_mean"), processor.get("image_std")) if normalizes else ((0.0,) * 3, (1.0,) * 3)
+    if stated is None:
+        return values
+    scale = 1.0 if np.isclose(255 * factor, 1) else 255 * factor
+    offset = 1.0 if rescales and processor.get("rescale_offset") else 0.0
+    values["mean"] = tuple((mean + offset) / scale for mean in stated[0])
+    values["std"] = tuple(deviation / scale for deviation in stated[1])
     return values
 
 

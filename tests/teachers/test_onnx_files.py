@@ -91,6 +91,7 @@ def test_answers_are_read_by_what_they_are(tmp_path, ends_in, kind):
     [
         ("preprocessor_config.json", {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_normalize": True}, "tf"),
         ("preprocessor_config.json", {"do_rescale": True, "do_normalize": False, "image_mean": [0.5] * 3}, "0..1"),
+        ("preprocessor_config.json", {"do_rescale": True, "rescale_factor": 1 / 127.5, "rescale_offset": True}, "tf"),
         ("config.json", {"pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "input_size": [3, 16, 16]}}, "tf"),
         ("config.json", {"pretrained_cfg": {"mean": list(MEAN), "std": list(DEVIATION)}}, "torch"),
     ],
@@ -114,6 +115,48 @@ def test_a_normalization_without_a_name_is_done_and_is_part_of_the_fingerprint(t
     normalized = (PICTURES / 255 - CLIP["image_mean"]) / CLIP["image_std"]
     np.testing.assert_allclose(answers_of(teacher), log_softmax(mean_color_logits(normalized, 5)), atol=1e-4)
     assert teacher.fingerprint != plain.fingerprint
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"do_rescale": False, "do_normalize": False}, "0..255"),
+        ({"do_rescale": False, "image_mean": [127.5] * 3, "image_std": [127.5] * 3}, "tf"),
+    ],
+)
+def test_pixels_that_are_not_rescaled_are_fed_so(tmp_path, content, expected):
+    path = save(tmp_path / "m.onnx")
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
+    np.testing.assert_allclose(answers_of(load_teacher(str(path))), EXPECTED[expected], atol=1e-3)
+
+
+@pytest.mark.extras
+def test_blue_comes_first_where_the_processor_says_so(tmp_path):
+    path = save(tmp_path / "m.onnx")
+    plain = load_teacher(str(path), range="0..1")
+    (tmp_path / "preprocessor_config.json").write_text('{"do_rescale": true, "do_flip_channel_order": true}')
+    teacher = load_teacher(str(path))
+    assert "in the range 0..1 (its preprocessor_config.json says so, with blue first)" in teacher.note
+    expected = log_softmax(mean_color_logits(PICTURES[..., ::-1] / 255, 5))
+    np.testing.assert_allclose(answers_of(teacher), expected, atol=1e-4)
+    assert teacher.fingerprint != plain.fingerprint
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [
+        ({"size": 24}, 24),
+        ({"size": {"shortest_edge": 24}, "crop_pct": 0.875}, 24),
+        ({"size": {"shortest_edge": 32}, "crop_size": {"height": 24, "width": 24}}, 24),
+        ({"size": {"height": 24, "width": 24}, "crop_size": {"height": 32}, "do_center_crop": False}, 24),
+    ],
+)
+def test_the_size_is_what_the_processor_of_transformers_gives(tmp_path, content, size):
+    path = save(tmp_path / "m.onnx", shape=("batch", "channels", "height", "width"))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
+    assert load_teacher(str(path)).size == size
 
 
 @pytest.mark.extras
