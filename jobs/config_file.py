@@ -10,6 +10,7 @@ from tfpipeline.system import FlagError, UserError, flags
 from tfpipeline.training import run_directory
 
 CONFIG = "--config"
+RECIPES = pathlib.Path(__file__).parents[1] / "recipes" / "training"
 
 
 def given_flags(words: Sequence[str]) -> dict[str, str]:
@@ -56,6 +57,22 @@ def fill_in(config_class: type[flags.Flags], words: Sequence[str]) -> list[str]:
     known = [field.name for field in flags.fields_of(config_class)]
     values = _read_run(path, known) if path.name == run_directory.CONFIG else _read_toml(path, known)
     return add_missing(left, values)
+
+
+def read_recipe(config_class: type[flags.Flags], name: str) -> dict[str, Any]:
+    """The flags of a recipe, by the names of their fields.
+
+    Args:
+        config_class: of the job.
+        name: of the file in recipes/training, without its suffix.
+
+    Raises:
+        FlagError: there is no such recipe; lists those that there are.
+    """
+    recipes = {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
+    if name not in recipes:
+        raise FlagError(f"--recipe {name}: there is no such recipe; choose one of {', '.join(recipes)}")
+    return _read_toml(recipes[name], [field.name for field in flags.fields_of(config_class)])
 
 
 def _read_run(path, known):

@@ -4,7 +4,7 @@ import os
 import pathlib
 from typing import Any
 
-from jobs import command
+from jobs import command, config_file
 from jobs.training import Config
 from tfpipeline.system import FlagError, flags
 from tfpipeline.training import parse_save_every, run_directory
@@ -14,18 +14,22 @@ EXAMPLE = "python -m jobs.train --images shapes --labels labels/shapes --validat
 
 
 def recall(given: dict[str, str]) -> dict[str, Any]:
-    """The flags that a run has already been told: all of one that goes on, the network of one that is started from.
+    """The flags that are not given: of a recipe, or all of a run that goes on, the network of one that is started from.
 
     Args:
         given: the flags of the command line, by name. Where --images and --labels are among them, they are all that the
             run is asked for, and are held to what it was.
 
     Raises:
-        FlagError: there is no run to take them from.
+        FlagError: there is no such recipe, or no run to take them from.
         UserError: what the run says is damaged.
     """
     values: dict[str, Any] = {}
-    if "resume" in given and "run" in given and not given.keys() & {"images", "labels"}:
+    if "recipe" in given:
+        values = config_file.read_recipe(Config, given["recipe"])
+        if "images" in given:  # How other images are divided and labeled a recipe does not know.
+            values = {name: value for name, value in values.items() if name not in ("labels", "validation_split")}
+    elif "resume" in given and "run" in given and not given.keys() & {"images", "labels"}:
         values = _flags_of(given["run"], "--images and --labels")
     if "init" in given and "network" not in given:
         network = _flags_of(given["init"], "--network")

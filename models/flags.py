@@ -29,8 +29,11 @@ class NetworkFlags(Flags):
 class OptimizerFlags(Flags):
     """How the weights follow their gradients."""
 
-    optimizer: Literal["adamw", "adam", "rmsprop", "sgd", "momentum"] = flag(
-        "adamw", "how the weights follow their gradients; sgd has Nesterov's momentum, momentum plain", experiment=True
+    optimizer: Literal["adamw", "adam", "rmsprop", "sgd", "momentum", "muon"] = flag(
+        "adamw",
+        "how the weights follow their gradients; sgd has Nesterov's momentum, momentum plain; muon takes orthogonal "
+        "steps with convolutions, those of sgd else",
+        experiment=True,
     )
     learning_rate: float = flag(2e-3, "the highest learning rate", within=Range(above=0), experiment=True)
     schedule: Literal["cosine", "triangular", "restarts", "cyclical", "constant"] = flag(
@@ -60,7 +63,14 @@ class OptimizerFlags(Flags):
         experiment=True,
     )
     weight_decay: float = flag(0.01, "decoupled decay of the weights, for adamw", within=NOT_NEGATIVE, experiment=True)
-    momentum: float = flag(0.9, "for sgd and momentum; 0 for none", within=Range(at_least=0, below=1), experiment=True)
+    momentum: float = flag(
+        0.9, "for sgd, momentum and muon; 0 for none", within=Range(at_least=0, below=1), experiment=True
+    )
+    bias_factor: float = flag(
+        1.0,
+        "the learning rate of biases is so many times --learning-rate, for sgd, momentum and muon",
+        within=Range(above=0),
+    )
     clip_norm: float | None = flag(
         None, "the largest norm of all gradients together", metavar="NORM", within=Range(above=0), experiment=True
     )
@@ -73,6 +83,8 @@ class OptimizerFlags(Flags):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.bias_factor != 1 and self.optimizer not in ("sgd", "momentum", "muon"):
+            raise FlagError(f"--bias-factor is for sgd, momentum and muon; --optimizer {self.optimizer} has none")
         if self.schedule == "cyclical" and not 0 <= self.lowest_learning_rate <= self.learning_rate:
             raise FlagError(
                 f"--lowest-learning-rate is {self.lowest_learning_rate}; it must be from 0 to --learning-rate"

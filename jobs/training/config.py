@@ -50,4 +50,10 @@ class Config(Flags):
     optimizer: OptimizerFlags = part(OptimizerFlags)
     objective: ObjectiveFlags = part(ObjectiveFlags)
     devices: DeviceFlags = part(DeviceFlags)
+    recipe: str | None = flag(
+        None,
+        "flags that were measured together, from recipes/training/NAME.toml, such as cifar10-93; those on the command "
+        "line win",
+        metavar="NAME",
+    )
     quiet: bool = flag(False, "no progress")

@@ -6,6 +6,7 @@ import keras
 
 from models import schedules
 from models.flags import OptimizerFlags
+from models.optimizers import SGD, Muon
 from tfpipeline.system import FlagError
 
 LENGTHLESS_SCHEDULES = ("constant", "restarts", "cyclical")  # Their first epochs do not depend on how many there are.
@@ -21,10 +22,11 @@ def build_optimizer(flags: OptimizerFlags, epochs: int, steps_per_epoch: int) ->
     options: dict = {"global_clipnorm": flags.clip_norm}
     if flags.ema:
         options |= {"use_ema": True, "ema_momentum": flags.ema}
-    if flags.optimizer == "sgd":
-        return keras.optimizers.SGD(rate, momentum=flags.momentum, nesterov=flags.momentum > 0, **options)
-    if flags.optimizer == "momentum":
-        return keras.optimizers.SGD(rate, momentum=flags.momentum, **options)
+    if flags.optimizer == "muon":
+        return Muon(rate, flags.bias_factor, momentum=flags.momentum, nesterov=True, **options)
+    if flags.optimizer in ("sgd", "momentum"):
+        nesterov = flags.optimizer == "sgd" and flags.momentum > 0
+        return SGD(rate, flags.bias_factor, momentum=flags.momentum, nesterov=nesterov, **options)
     if flags.optimizer == "rmsprop":
         return keras.optimizers.RMSprop(rate, **options)
     if flags.optimizer == "adam":

@@ -81,6 +81,8 @@ def build_task(
     any_size = batches.sizes is not None and not batches.sizes.enlarge
     shape = (None, None, 3) if any_size else data.images.shape[1:]
     model = networks.build(config.network.network, shape, data.classes, **options)
+    if saved is None:
+        networks.adapt(model, data.images[networks.sample_to_adapt(data.images.shape)])
     initial = _initial_weights(config.network.init, model, data, saved or {}, console)
     objective = Objective(config.objective, model)
     callbacks = build_callbacks(config.epochs, config.saving, workers.is_chief)
@@ -268,7 +270,8 @@ def whole_experiment(config: Config, data: LabeledImages, validation: LabeledIma
         held_out = held_out | {"hold_out": config.validation.hold_out}
     if config.batches.sizes is not None:
         held_out = held_out | {"sizes": config.batches.sizes, "enlarge": config.batches.enlarge}
-    return flags.experiment_of(config) | data.identity | learned_truth | held_out
+    bias_factor = {} if config.optimizer.bias_factor == 1 else {"bias_factor": config.optimizer.bias_factor}
+    return flags.experiment_of(config) | bias_factor | data.identity | learned_truth | held_out
 
 
 def machine() -> dict:

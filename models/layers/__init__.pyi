@@ -11,3 +11,4 @@ from .pooling import MeanPooling as MeanPooling
 from .products import Convolution as Convolution
 from .products import Linear as Linear
 from .products import Patchify as Patchify
+from .whitening import PatchWhitening as PatchWhitening

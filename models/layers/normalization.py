@@ -25,6 +25,7 @@ class BatchNormalization(Layer):
         momentum: the part of the moving statistics that stays at each step, 0..1. (PyTorch's momentum is 1 minus it.)
         epsilon: a float above 0.
         gamma_initializer: how gamma starts; "zeros" makes a residual branch start as nothing. beta starts at 0.
+        scale: False keeps gamma at 1, for a layer that follows takes any scale.
         **kwargs: of `keras.layers.Layer`: name, dtype, ...
 
     Raises:
@@ -36,6 +37,7 @@ class BatchNormalization(Layer):
         momentum: float = 0.9,
         epsilon: float = 1e-5,
         gamma_initializer: str | keras.initializers.Initializer = "ones",
+        scale: bool = True,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -45,6 +47,7 @@ class BatchNormalization(Layer):
             raise ValueError(f"epsilon must be above 0, got {epsilon!r}")
         self.momentum = momentum
         self.epsilon = epsilon
+        self.scale = scale
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
 
     def build(self, input_shape: Shape) -> None:
@@ -55,7 +58,7 @@ class BatchNormalization(Layer):
             shape = (input_shape[-1],)
             return self.add_weight(shape=shape, initializer=initializer, name=name, trainable=trainable, autocast=False)
 
-        self.gamma = channels("gamma", self.gamma_initializer, True)
+        self.gamma = channels("gamma", self.gamma_initializer, self.scale)
         self.beta = channels("beta", "zeros", True)
         self.moving_mean = channels("moving_mean", "zeros", False)
         self.moving_variance = channels("moving_variance", "ones", False)
@@ -88,4 +91,5 @@ class BatchNormalization(Layer):
             "momentum": self.momentum,
             "epsilon": self.epsilon,
             "gamma_initializer": keras.initializers.serialize(self.gamma_initializer),
+            "scale": self.scale,
         }

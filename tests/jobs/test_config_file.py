@@ -169,3 +169,22 @@ def test_a_run_goes_on_by_its_name_alone_to_the_same_weights(tmp_path):
 def test_a_misspelt_config_is_answered_with_it():
     with pytest.raises(FlagError, match="there is no flag --confg; did you mean --config"):
         parse(["--confg", "x.toml"])
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(config_file.RECIPES.glob("*.toml"))])
+def test_a_recipe_is_all_that_a_training_needs_but_its_directory(name):
+    config = parse(["--recipe", name, "--run", "r", "--resume"], train.recall)
+    assert config.images.images == "cifar10" and config.recipe == name
+    longer = parse(["--recipe", name, "--run", "r", "--epochs", "77", "--labels", "l"], train.recall)
+    assert (longer.epochs.epochs, longer.labels.labels, longer.optimizer) == (77, "l", config.optimizer)
+
+
+def test_a_recipe_does_not_know_how_other_images_are_divided():
+    words = ["--recipe", "cifar10-93", "--images", "folder:photos", "--labels", "l", "--run", "r"]
+    config = parse(words, train.recall)
+    assert config.validation.validation_split is None and config.network.network == "whitened_cnn"
+
+
+def test_a_recipe_that_is_none_is_refused_with_those_that_there_are():
+    with pytest.raises(FlagError, match=r"--recipe cifar: there is no such recipe; choose one of .*cifar10-93"):
+        parse(["--recipe", "cifar", "--run", "r"], train.recall)

@@ -1,17 +1,20 @@
-"""The optimizers that the flags name are Keras's, with the momentum that their help says."""
+"""The optimizers that the flags name, with the momentum that their help says."""
 
 import keras
 import pytest
 
 from jobs.training.optimizer import build_optimizer
 from models.flags import OptimizerFlags
+from models.optimizers import SGD, Muon
+from tfpipeline.system import FlagError
 
 KINDS = {
     "adam": keras.optimizers.Adam,
     "adamw": keras.optimizers.AdamW,
     "rmsprop": keras.optimizers.RMSprop,
-    "sgd": keras.optimizers.SGD,
-    "momentum": keras.optimizers.SGD,
+    "sgd": SGD,
+    "momentum": SGD,
+    "muon": Muon,
 }
 
 
@@ -28,3 +31,10 @@ def test_a_name_is_its_optimizer(name):
 def test_sgd_has_nesterovs_momentum_and_momentum_the_plain_one(name, momentum, nesterov):
     optimizer = build_optimizer(OptimizerFlags(optimizer=name, momentum=momentum), 3, 4)
     assert (optimizer.momentum, optimizer.nesterov) == (momentum, nesterov)
+
+
+def test_a_rate_of_their_own_have_biases_where_the_optimizer_knows_of_it():
+    optimizer = build_optimizer(OptimizerFlags(optimizer="sgd", bias_factor=64.0), 3, 4)
+    assert optimizer.bias_factor == 64
+    with pytest.raises(FlagError, match="--bias-factor is for sgd, momentum and muon; --optimizer adamw has none"):
+        OptimizerFlags(bias_factor=64.0)

@@ -144,6 +144,27 @@ def test_two_devices_learn_what_one_does(cache, tmp_path):
         np.testing.assert_allclose(arrays["mirrored"][name], array, rtol=1e-5, atol=1e-6)
 
 
+def train_with_muon(cache, directory):
+    options = ["filters_per_layer=4,6"]
+    changes = {"network": "whitened_cnn", "network_options": options, "optimizer": "muon", "bias_factor": 8.0}
+    changes |= {"epochs": 2, "learning_rate": 0.1, "save_every": "3"}
+    whole = train.run(configured(argv_of(cache, directory, **changes)))
+    kernels = [  # Of the layer that is computed from images.
+        next(array for array in checkpoint.load(path).arrays.values() if array.shape == (2, 2, 3, 24))
+        for path in checkpoint.newest_first(directory / run_directory.CHECKPOINTS)
+    ]
+    assert len(kernels) == 3 and all(np.array_equal(kernel, kernels[0]) for kernel in kernels)
+    checkpoint.newest_first(directory / run_directory.CHECKPOINTS)[0].unlink()
+    resumed = train.run(configured(argv_of(cache, directory, "--resume", **changes)))
+    assert resumed["weights_sha256"] == whole["weights_sha256"]
+    with pytest.raises(UserError, match=r"bias_factor was 8.0 and is None"):
+        train.run(configured(argv_of(cache, directory, "--resume", **(changes | {"bias_factor": 1.0}))))
+
+
+def test_muon_and_a_layer_computed_from_images_go_on_to_the_same_bits(cache, tmp_path):
+    finished(tmp_path / "said", train_with_muon, cache, tmp_path / "run")
+
+
 @pytest.mark.long
 def test_a_longer_constant_schedule_goes_on(cache, tmp_path):
     run, changes = tmp_path / "run", {"schedule": "constant", "warmup_epochs": 0.0}

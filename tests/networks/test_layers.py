@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from models.gradients.patchify import patches
+from models.initializers import PartialIdentity
 from models.layers import (
     Activation,
     BatchNormalization,
@@ -16,6 +17,7 @@ from models.layers import (
     MaxPooling,
     MeanPooling,
     Patchify,
+    PatchWhitening,
 )
 
 LAYERS = {
@@ -24,6 +26,7 @@ LAYERS = {
     "convolution": lambda: Convolution(5, (3, 2), strides=(2, 1)),
     "convolution, explicit": lambda: Convolution(5, 3, padding=((1, 0), (2, 1)), use_bias=False, method="shifted"),
     "linear": lambda: Linear(5),
+    "patch whitening": lambda: PatchWhitening(2),
     "max pooling": lambda: MaxPooling(3, 2, "same"),
     "mean pooling": lambda: MeanPooling((2, 1), padding=((1, 0), (0, 0))),
     "global mean": lambda: GlobalPooling(),
@@ -319,3 +322,53 @@ def test_patches_are_squares():
 def test_the_modules_of_before_the_room_still_have_their_layers():
     assert importlib.import_module("models.normalization").BatchNormalization is BatchNormalization
     assert importlib.import_module("models.activations").Activation is Activation
+
+
+def test_whitened_patches_are_uncorrelated_and_of_variance_one():
+    pixels = images((40, 9, 7, 3)).cumsum(axis=1).cumsum(axis=2)  # Neighbors say nearly the same.
+    layer = PatchWhitening(2, epsilon=1e-9, dtype="float64")
+    layer(pixels)
+    layer.adapt(pixels)
+    features = layer(pixels).numpy()
+    assert features.shape == (40, 8, 6, 24)
+    covariance = np.cov(features[..., :12].reshape(-1, 12), rowvar=False, bias=True)
+    np.testing.assert_allclose(covariance, np.eye(12), atol=1e-6)
+    np.testing.assert_array_equal(features[..., 12:], -features[..., :12])
+
+
+def test_directions_without_variance_stay_small():
+    gray = np.repeat(images((40, 8, 8, 1)), 3, axis=-1)
+    layer = PatchWhitening(2)
+    layer(gray)
+    layer.adapt(gray)
+    variances = layer(gray).numpy()[..., :12].reshape(-1, 12).var(axis=0)
+    assert np.sum(variances < 1e-3) == 8 and np.sum(abs(variances - 1) < 0.01) == 4
+
+
+def test_of_patch_whitening_the_bias_learns_and_the_kernel_does_not():
+    layer = PatchWhitening(3)
+    layer(images())
+    assert [weight.name for weight in layer.trainable_weights] == ["bias"]
+    assert [weight.name for weight in layer.non_trainable_weights] == ["kernel"]
+
+
+def test_a_normalization_without_scale_learns_beta_alone_and_gives_what_one_with_scale_gives():
+    plain, scaled = BatchNormalization(scale=False), BatchNormalization()
+    np.testing.assert_array_equal(plain(images(), training=True), scaled(images(), training=True))
+    assert [weight.name for weight in plain.trainable_weights] == ["beta"]
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 2, 5), (3, 3, 5, 2), (2, 4, 3, 3)])
+def test_a_partial_identity_passes_channels_on(shape):
+    height, width, channels, filters = shape
+    kernel = np.asarray(PartialIdentity(1)(shape))
+    features = tf.nn.conv2d(images((2, 6, 6, channels)), kernel, 1, "SAME")
+    same = min(channels, filters)
+    if height % 2 and width % 2:
+        np.testing.assert_allclose(features[..., :same], images((2, 6, 6, channels))[..., :same], atol=1e-6)
+    assert np.sum(kernel[..., :same]) == np.sum(kernel[..., :same] ** 2) == same
+    if filters > channels:
+        limit = 1 / np.sqrt(height * width * channels)
+        assert 0.5 * limit < np.abs(kernel[..., same:]).max() <= limit
+    twin = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(PartialIdentity(1)))
+    np.testing.assert_array_equal(twin(shape), kernel)

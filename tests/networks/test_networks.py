@@ -20,6 +20,7 @@ SMALL = {
     "global_pool_cnn": {"filters_per_layer": (8, 16)},
     "fast_resnet": {"width": 4},
     "pooled_resnet": {"filters_per_layer": (4, 8), "layers_per_block": 4},
+    "whitened_cnn": {"filters_per_layer": (8, 16)},
 }
 
 
@@ -209,6 +210,7 @@ NUMBERS = {
     "global_pool_cnn": {"filters_per_layer": WIDTHS},
     "pooled_resnet": {"filters_per_layer": WIDTHS, "layers_per_block": LAYERS},
     "fast_resnet": {"width": COUNTS, "stem_strides": "a whole number in 0..65536"},
+    "whitened_cnn": {"filters_per_layer": WIDTHS},
 }
 
 
@@ -273,7 +275,7 @@ def test_lists_are_as_good_as_tuples_and_an_int_as_good_as_a_float():
     assert networks.parameter_count(model) == 48 * 3 + 3 + 3 * 2 + 2 + 2 * 10 + 10
 
 
-ANY_SIZE = {"resnet_classifier", "sequential_cnn", "global_pool_cnn", "fast_resnet", "pooled_resnet"}
+ANY_SIZE = {"resnet_classifier", "sequential_cnn", "global_pool_cnn", "fast_resnet", "pooled_resnet", "whitened_cnn"}
 
 
 @pytest.mark.slow
@@ -318,6 +320,7 @@ def test_images_of_unknown_size_that_turn_out_too_small_are_no_nan():
         ("fast_resnet", {"width": 1}, 8),
         ("fast_resnet", {"width": 1, "stem_strides": 2}, 15),
         ("fast_resnet", {"width": 1, "stem_strides": 5}, 36),
+        ("whitened_cnn", {"filters_per_layer": (2, 2)}, 5),
     ],
 )
 def test_images_that_are_too_small_are_refused_with_the_least_size(name, options, least):
@@ -367,3 +370,24 @@ def test_the_closest_width_stays_within_its_bounds(low, high, target):
 def test_bounds_without_a_width_are_refused():
     with pytest.raises(ValueError, match="there is no width from 5 to 4"):
         networks.closest_width(100, None, 5, 4)
+
+
+def test_the_first_layer_of_whitened_cnn_is_computed_from_images():
+    model = networks.build("whitened_cnn", (8, 8, 3), 10, **SMALL["whitened_cnn"])
+    images, _ = random_images(50, 8)
+    layer = model.get_layer(index=2)
+    networks.adapt(model, images[networks.sample_to_adapt(images.shape)])
+    standardized = (images - networks.PIXEL_MEAN) / networks.PIXEL_DEVIATION
+    whitened = layer(standardized.astype(np.float32)).numpy()[..., :12].reshape(-1, 12)
+    np.testing.assert_allclose(np.cov(whitened, rowvar=False), np.eye(12), atol=0.01)
+    kernel = layer.kernel.numpy()
+    networks.adapt(model, images)
+    np.testing.assert_array_equal(layer.kernel, kernel)
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"), [((50_000, 32, 32, 3), 1024), ((7, 32, 32, 3), 7), ((9, 2000, 2000, 3), 1)]
+)
+def test_what_is_enough_to_adapt_to_is_spread_over_all_images(shape, count):
+    indices = networks.sample_to_adapt(shape)
+    assert len(indices) == count and indices[0] == 0 and (count == 1 or indices[-1] == shape[0] - 1)

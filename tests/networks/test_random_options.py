@@ -40,6 +40,8 @@ def is_small_enough(name, options, height, width):
         count = len(options.get("filters_per_layer", default)) * options.get("layers_per_block", 2)
         pools = (count - (name == "resnet_classifier")) // options.get("pool_every", 2)
         return length >> pools >= 1
+    if name == "whitened_cnn":
+        return (length - 1) >> len(options["filters_per_layer"]) >= 1
     if name == "pooled_resnet":
         return length >> len(options["filters_per_layer"]) >= 1
     if name == "fast_resnet":

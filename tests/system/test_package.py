@@ -52,7 +52,7 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel):
     assert files == files_below(ROOT)
     assert "labeling/teachers/bundled/variables/variables.index" in files
     assert {f"{package}/py.typed" for package in CODE} < set(files)
-    assert "recipes/exp1_1.toml" in files
+    assert {"recipes/exp1_1.toml", "recipes/training/cifar10-93.toml"} < set(files)
 
 
 def name_and_versions(requirement):
