@@ -71,6 +71,7 @@ def train(config: Config, every: SaveEvery, cluster: Cluster | None) -> dict:
         if snapshot is None and known is not None:  # It was of a run with the same flags that learned something else.
             config, task = _build(asked, None, team, console)
         workers.check_same(task.experiment, "start all workers with the same flags, images and labels")
+        workers.limit_waiting(config.devices.worker_timeout)
         if snapshot is not None:
             tasks.check_snapshot(snapshot, task, config.optimizer.schedule, console)
         if workers.is_chief:

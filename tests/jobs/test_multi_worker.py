@@ -39,15 +39,18 @@ def cache(tmp_path_factory):
 
 
 def work(argv, cluster, signal_number, step):
-    """Runs the command as a worker; it sends itself a signal before it takes a step, if one is given."""
+    """Runs the command as a worker; it sends itself a signal before it takes a step, or stops itself after it."""
     tasks = {"cluster": {"worker": cluster.addresses}, "task": {"type": "worker", "index": cluster.number}}
     os.environ["TF_CONFIG"] = json.dumps(tasks)
     take_steps = trainer.Trainer._advance
 
     def advance(self, steps):
-        if signal_number is not None and self.step <= step < self.step + steps:
+        is_time = signal_number is not None and self.step <= step < self.step + steps
+        if is_time and signal_number != signal.SIGSTOP:
             os.kill(os.getpid(), signal_number)
         take_steps(self, steps)
+        if is_time and signal_number == signal.SIGSTOP:
+            os.kill(os.getpid(), signal_number)
 
     trainer.Trainer._advance = advance
     call(argv)
@@ -64,8 +67,9 @@ def pair(place, argv, victim=None, signal_number=None, step=None):
             flags += ["--run", str(place / "another machine")]  # Only the chief's counts.
         said = place / f"said-{step}-{cluster.number}"
         children.append(Child(said, work, flags, cluster, number, step))
+    others = [child for number, child in enumerate(children) if (number, signal_number) != (victim, signal.SIGSTOP)]
     try:
-        assert all(child.ended(MOST_SECONDS) for child in children), [child.said() for child in children]
+        assert all(child.ended(MOST_SECONDS) for child in others), [child.said() for child in children]
     finally:
         for child in children:
             child.process.kill()
@@ -122,6 +126,12 @@ def test_killed_and_stopped_workers_started_again_give_the_same_bytes(cache, tmp
     assert (chief.exit_code, other.exit_code) == (75, 75), chief.said() + other.said()
     assert f"step 19 of 24 is saved in {run} for --resume" in chief.said()
     assert f"stopped by SIGTERM; step 19 of 24 is saved in {run} for --resume" in other.said()
+
+    chief, _ = pair(tmp_path, [*argv, "--worker-timeout", "10"], 1, signal.SIGSTOP, 21)
+    assert chief.exit_code == 75, chief.said()
+    assert "stopped, as worker 1 at 127.0.0.1:" in chief.said()
+    assert "has not answered for 10 seconds: it hangs, or needs longer, for which --worker-timeout" in chief.said()
+    assert f"step 22 of 24 is saved in {run} for --resume; end that worker" in chief.said()
 
     children = pair(tmp_path, argv, step="last")
     assert [child.exit_code for child in children] == [0, 0], [child.said() for child in children]

@@ -18,6 +18,7 @@ from tfpipeline.system.flags import from_flat
 from tfpipeline.training import checkpoint
 from tfpipeline.training.distributed import rendezvous
 from tfpipeline.training.distributed.cluster import Cluster, read_cluster
+from tfpipeline.training.distributed.connection import Silent
 from tfpipeline.training.distributed.rendezvous import join_cluster
 from tfpipeline.training.distributed.workers import ALONE, Gone
 from tfpipeline.training.run_directory import broadcast_snapshot
@@ -176,6 +177,46 @@ def test_those_who_stop_wait_for_one_another():
     errors = together(clusters(2), work)
     assert [type(error) for error in errors] == [KeyboardInterrupt, Stopped]
     assert heard == ["still saving", None], "the worker must have waited for the chief before it ended"
+
+
+def test_who_does_not_answer_in_time_is_named_and_the_others_stop():
+    may_end = threading.Event()
+
+    def work(workers):
+        workers.limit_waiting(0.5)
+        if workers.number == 1:
+            may_end.wait()
+            raise KeyboardInterrupt
+        try:
+            workers.exchange(None)
+        except Silent as silence:
+            workers.stop(f"saved, as {silence}")
+            raise Stopped("saved") from silence
+        finally:
+            may_end.set()
+
+    cluster = clusters(3)
+    of_chief, _, of_other = together(cluster, work)
+    assert (type(of_chief), type(of_other)) == (Stopped, Stopped)
+    assert str(of_other).startswith(f"saved, as {cluster[0].name(1)} has not answered for 0.5 seconds: it hangs")
+
+
+def test_a_chief_that_does_not_answer_in_time_is_named():
+    has_waited = threading.Event()
+
+    def work(workers):
+        workers.limit_waiting(0.1)
+        if workers.is_chief:
+            has_waited.wait()
+            raise KeyboardInterrupt
+        try:
+            workers.exchange(None)
+        finally:
+            has_waited.set()
+
+    cluster = clusters(2)
+    _, error = together(cluster, work)
+    assert isinstance(error, Silent) and str(error).startswith(f"{cluster[0].name(0)} has not answered for 0.2 seconds")
 
 
 def test_the_missing_are_named_to_those_who_came():

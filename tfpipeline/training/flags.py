@@ -83,3 +83,10 @@ class DeviceFlags(Flags):
     strategy: Literal["one", "mirrored", "multi_worker"] = flag(
         "one", "mirrored: share each batch between all devices; multi_worker: between the machines of TF_CONFIG too"
     )
+    worker_timeout: int = flag(
+        1800,
+        "seconds that a worker of --strategy multi_worker may take between two steps, such as to evaluate or to save; "
+        "after them the chief saves, and all but that worker end with 75",
+        metavar="SECONDS",
+        within=Range(at_least=1),
+    )

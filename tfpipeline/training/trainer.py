@@ -4,6 +4,7 @@ The state of a training is (step, variables, what the callbacks remember, histor
 and the batches are a pure function of the step. So going on from any checkpoint gives the bits of a run left alone.
 """
 
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -16,7 +17,7 @@ import tensorflow as tf
 from tfpipeline.system import SILENT, Console, Stopped, StopRequest, UserError
 from tfpipeline.training import checkpoint, run_directory
 from tfpipeline.training.clock import Clock
-from tfpipeline.training.distributed import Team
+from tfpipeline.training.distributed import Silent, Team
 from tfpipeline.training.saver import Saver
 from tfpipeline.training.state import (
     arrays_of,
@@ -135,7 +136,7 @@ class Trainer:
             The history: a dict of figures for every epoch.
 
         Raises:
-            Stopped: SIGTERM or SIGINT came, and the state is saved.
+            Stopped: SIGTERM or SIGINT came, or another worker does not answer, and the state is saved.
             Diverged: the loss is not finite; names the last good checkpoint.
             UserError: the snapshot does not fit, or another worker is gone.
         """
@@ -146,6 +147,8 @@ class Trainer:
             self._batches = iter(distribute_batches(self.task.batches_from(self.step), self._strategy))
             try:
                 self._train(stop, advance)
+            except Silent as silence:
+                self._stop_without(silence)
             finally:
                 # A thread that prepares a batch while the interpreter ends would hang it, and the frames of an
                 # exception live until then: they hold the trainer, which lets go of the batches here.
@@ -226,6 +229,18 @@ class Trainer:
                 f"{self._total_steps} is saved in {place} for --resume; run the same command again to go on"
             )
 
+    def _stop_without(self, silence):
+        """Saves and ends the work of all who answer, between two steps; without the chief nobody can save."""
+        if not self._workers.is_chief:
+            raise silence
+        self._save()
+        reason = (
+            f"stopped, as {silence}; step {self.step} of {self._total_steps} is saved in {self.directory} for "
+            "--resume; end that worker, and run the same command again on all to go on"
+        )
+        self._workers.stop(reason)
+        raise Stopped(reason) from silence
+
     def _advance(self, steps):
         """Takes so many steps; their figures are summed in their order, however they are split into calls."""
         self._callbacks.on_train_batch_begin(self.step % self.task.steps_per_epoch)
@@ -250,7 +265,8 @@ class Trainer:
         reason = f"the loss of step {step} is {loss}"
         found = checkpoint.newest_first(self.directory / run_directory.CHECKPOINTS)
         last = f"the last good checkpoint is {found[0]}" if found else "there is no checkpoint yet"
-        last = self._workers.broadcast(last)
+        with contextlib.suppress(Silent):  # What has diverged is not worth saving.
+            last = self._workers.broadcast(last)
         raise Diverged(f"{reason}; {last}; begin another --run with a lower --learning-rate or with --clip-norm", step)
 
     def _close_epoch(self):

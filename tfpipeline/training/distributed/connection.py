@@ -5,7 +5,7 @@ import json
 import socket
 from typing import Any
 
-from tfpipeline.system import UserError
+from tfpipeline.system import Stopped, UserError
 
 # With these a machine that vanished is missed after 30 seconds, whether it owes an answer or an acknowledgment (in ms);
 # a process that ends is missed at once.
@@ -17,8 +17,18 @@ LONGEST_MESSAGE = 1 << 24  # Bytes of a line; what workers tell each other is fa
 class Gone(UserError):
     """A worker has ended without a word."""
 
-    def __init__(self, peer: str):
-        super().__init__(f"{peer} is gone; see what it said last, and start all workers again with --resume")
+    def __init__(
+        self, peer: str, how: str = "is gone; see what it said last, and start all workers again with --resume"
+    ):
+        super().__init__(f"{peer} {how}")
+
+
+class Silent(Gone):
+    """A worker has not answered in time, for all its machine says that it lives."""
+
+    def __init__(self, peer: str, seconds: float):
+        how = f"has not answered for {seconds:,g} seconds: it hangs, or needs longer, for which --worker-timeout is"
+        super().__init__(peer, how)
 
 
 class Connection:
@@ -32,7 +42,7 @@ class Connection:
 
     def __init__(self, connected: socket.socket, peer: str, seconds: float | None = None):
         self.peer, self._socket = peer, connected
-        connected.settimeout(seconds)
+        self.wait_for(seconds)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
@@ -42,6 +52,7 @@ class Connection:
 
     def wait_for(self, seconds: float | None) -> None:
         """Sets how long to wait for the peer from now on."""
+        self.seconds = seconds
         self._socket.settimeout(seconds)
 
     def send(self, value) -> None:
@@ -53,15 +64,31 @@ class Connection:
         with contextlib.suppress(Gone):
             self._write(json.dumps({"failure": reason}).encode() + b"\n")
 
+    def send_stop(self, reason: str) -> None:
+        """Makes the peer's next `receive` stop its work, which is saved; one that is gone needs no reason."""
+        with contextlib.suppress(Gone):
+            self._write(json.dumps({"stop": reason}).encode() + b"\n")
+
     def receive(self) -> Any:
-        """The value that the peer sent; raises Gone, or UserError with the reason that `send_failure` gave."""
+        """The value that the peer sent.
+
+        Raises:
+            Gone: it has ended; Silent where it has not answered in time.
+            UserError: with the reason that `send_failure` gave.
+            Stopped: with the reason that `send_stop` gave.
+        """
         try:
             message = json.loads(self._file.readline(LONGEST_MESSAGE))
-            if "failure" not in message:
+            if "value" in message:
                 return message["value"]
+            if "stop" in message:
+                raise Stopped(message["stop"])
+            reason = message["failure"]
+        except TimeoutError as error:
+            raise Silent(self.peer, self.seconds or 0) from error
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise Gone(self.peer) from error
-        raise UserError(f"{self.peer} failed: {message['failure']}")
+        raise UserError(f"{self.peer} failed: {reason}")
 
     def send_bytes(self, content: bytes) -> None:
         """Sends bytes; raises Gone."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from tfpipeline.system import Stopped, UserError
 from tfpipeline.training.distributed.cluster import Cluster
-from tfpipeline.training.distributed.connection import Connection, Gone
+from tfpipeline.training.distributed.connection import Connection, Gone, Silent
 
 _LAST_WORD_SECONDS = 5  # What a process said before it ended is there long before TensorFlow misses it.
 
@@ -28,6 +28,7 @@ class Workers:
 
     def __init__(self, cluster: Cluster | None = None, connections: Mapping[int, Connection] | None = None):
         self.cluster, self._connections = cluster or Cluster(), dict(connections or {})
+        self._is_over = False
 
     def __enter__(self):
         return self
@@ -35,7 +36,8 @@ class Workers:
     def __exit__(self, _kind, error, _trace):
         try:
             if error is None or isinstance(error, Stopped):
-                self.exchange(None)
+                if not self._is_over:
+                    self.exchange(None)
             elif isinstance(error, UserError):
                 for connection in self._connections.values():
                     connection.send_failure(str(error))
@@ -58,6 +60,14 @@ class Workers:
         """Whether this process writes the run directory, and decides where all must agree."""
         return self.number == 0
 
+    def limit_waiting(self, seconds: float) -> None:
+        """From now on the chief waits so long for each worker's part in an exchange.
+
+        The others wait for the chief longer, by as many times as there are workers: it tells them who is silent.
+        """
+        for connection in self._connections.values():
+            connection.wait_for(seconds if self.is_chief else seconds * self.count)
+
     def exchange(self, value: Any) -> list:
         """What every worker gave, by number, as JSON gives it back; comes when all of them have called it.
 
@@ -65,18 +75,37 @@ class Workers:
             value: for JSON.
 
         Raises:
-            UserError: a worker is gone or failed.
+            UserError: a worker is gone or failed; Silent where one has not answered in the time of `limit_waiting`.
+            Stopped: the chief has called `stop`.
         """
         if not self.is_chief:
             self._connections[0].send(value)
-            return self._connections[0].receive()
-        values = [
-            json.loads(json.dumps(value)),
-            *(self._connections[number].receive() for number in range(1, self.count)),
-        ]
+            try:
+                return self._connections[0].receive()
+            except Stopped:
+                self._is_over = True
+                raise
+        values, silent = [json.loads(json.dumps(value))], []
+        for number in range(1, self.count):
+            try:
+                values.append(self._connections[number].receive())
+            except Silent:
+                silent.append(number)
+        if silent:
+            raise Silent(" and ".join(map(self.cluster.name, silent)), self._connections[silent[0]].seconds or 0)
         for connection in self._connections.values():
             connection.send(values)
         return values
+
+    def stop(self, reason: str) -> None:
+        """Stops the work of all others, which the chief has saved; a silent one hears of it when it goes on.
+
+        Args:
+            reason: for the person at the terminal.
+        """
+        self._is_over = True
+        for connection in self._connections.values():
+            connection.send_stop(reason)
 
     def broadcast(self, value: Any) -> Any:
         """What the chief gave; argument and errors are those of `exchange`."""
@@ -93,6 +122,9 @@ class Workers:
             try:
                 while True:
                     self._connections[number].receive()
+            except Silent:
+                hung = "does not answer any more; end it, and start all workers again with --resume"
+                return Gone(self._connections[number].peer, hung)
             except UserError as error:
                 return error
         others = numbers or [number for number in range(self.count) if number != self.number]
