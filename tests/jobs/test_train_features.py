@@ -99,6 +99,10 @@ def lose_the_disk(cache, directory):
     assert again["weights_sha256"] == whole["weights_sha256"]
     assert again["images_per_second"] is not None, "it had steps to repeat"
     assert again["seconds"] > whole["seconds"], "the first run's seconds came back, too"
+    last = checkpoint.newest_first(folder)[0]
+    last.unlink()  # As where the process was killed before it copied what it had saved last.
+    train.run(configured(argv_of(cache, directory / "run", "--resume", mirror=mirror)))
+    assert checkpoint.is_whole(last)
 
 
 def learn_something_else_beside(cache, directory):
