@@ -14,14 +14,14 @@ RECIPES = pathlib.Path(__file__).parents[1] / "recipes" / "training"
 
 
 def given_flags(words: Sequence[str]) -> dict[str, str]:
-    """The flags on a command line, by the names of their fields, with their first values as written; "" of a switch."""
+    """The flags on a command line, by the names of their fields, with their last values as written; "" of a switch."""
     given: dict[str, str] = {}
     for number, word in enumerate(words):
         if word.startswith("--"):
             name, equals, value = word.partition("=")
             following = words[number + 1] if number + 1 < len(words) else ""
             text = value if equals else "" if following.startswith("--") else following
-            given.setdefault(_field(name), text)
+            given[_field(name)] = text
     return given
 
 

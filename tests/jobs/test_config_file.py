@@ -122,7 +122,7 @@ def test_a_run_that_is_started_from_tells_its_network(run):
 
 def test_given_flags_are_read_however_they_are_written():
     words = ["--a-b", "1", "--c=2", "--d", "--e", "x", "--e", "y", "--f"]
-    assert config_file.given_flags(words) == {"a_b": "1", "c": "2", "d": "", "e": "x", "f": ""}
+    assert config_file.given_flags(words) == {"a_b": "1", "c": "2", "d": "", "e": "y", "f": ""}
 
 
 def test_the_commands_are_listed_each_with_a_line(capsys):
@@ -177,6 +177,11 @@ def test_a_recipe_is_all_that_a_training_needs_but_its_directory(name):
     assert config.images.images == "cifar10" and config.recipe == name
     longer = parse(["--recipe", name, "--run", "r", "--epochs", "77", "--labels", "l"], train.recall)
     assert (longer.epochs.epochs, longer.labels.labels, longer.optimizer) == (77, "l", config.optimizer)
+
+
+def test_of_two_recipes_the_last_counts():
+    config = parse(["--recipe", "cifar10-90", "--recipe", "cifar10-93", "--run", "r"], train.recall)
+    assert (config.recipe, config.epochs.epochs) == ("cifar10-93", 7)
 
 
 def test_a_recipe_does_not_know_how_other_images_are_divided():
