@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from jobs import command, label_imagenet64, make_zero_shot_teacher
+from jobs import command, make_zero_shot_teacher
 from labeling.enlarging import Expert
 from labeling.teachers.teacher import load_teacher
 from labeling.work.answerer import Answerer
@@ -56,15 +56,6 @@ def test_it_answers_by_the_angle_between_image_and_name(pair, tmp_path, kinds):
     np.testing.assert_allclose(teacher.log_probs(tf.cast(shown, tf.float32)), expected, atol=2e-3)
     answer = Answerer([Expert(teacher, "bilinear")], [(IDENTITY,)], 3, shown.shape[1:], Way("openvino", 4))
     np.testing.assert_allclose(answer.log_probs(shown)[:, 0], expected, atol=2e-3)
-
-
-@pytest.mark.extras
-def test_it_labels_like_any_teacher(pair, tmp_path):
-    make(tmp_path)
-    argv = ["--images", "shapes", "--limit", "16", "--cache", tmp_path / "cache", "--teacher", tmp_path / "pets.onnx"]
-    argv += ["--no-gate", "--out", tmp_path / "labels", "--quiet"]
-    config = command.parse(label_imagenet64.Config, list(map(str, argv)), "label", "")
-    assert label_imagenet64.run(config)["labeled"] == 16
 
 
 @pytest.mark.extras

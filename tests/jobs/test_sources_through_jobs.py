@@ -1,5 +1,6 @@
 """The same images in every layout are labeled, trained on and evaluated to the same figures and weights."""
 
+import functools
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import tensorflow_datasets as tfds
 
 from jobs import command, evaluate, label_imagenet64, train
 from tests.support.images_on_disk import encoded, pixels_of, write_folder, write_tar
+from tests.support.local_hugging_face import MAIN, serving
 from tests.support.parquet import write_parquet
 from tests.support.tiny_teachers import save_hub_module
 
@@ -51,14 +53,15 @@ def make_webdataset(root):
     return f"webdataset:{root}"
 
 
-def make_array_records(root):
+def make_tfds(root, file_format):
+    """A data set as TFDS prepares it, in its files of records."""
     features = {"image": tfds.features.Image(shape=(16, 16, 3)), "label": tfds.features.ClassLabel(names=NAMES)}
     identity = tfds.core.dataset_info.DatasetIdentity(
         name="drawn", version=tfds.core.Version("1.0.0"), data_dir=str(root / "drawn" / "1.0.0"), module_name=""
     )
     info = tfds.core.DatasetInfo(builder=identity, features=tfds.features.FeaturesDict(features))
     (root / "drawn" / "1.0.0").mkdir(parents=True)
-    writer = tfds.core.SequentialWriter(info, 100, file_format="array_record")
+    writer = tfds.core.SequentialWriter(info, 100, file_format=file_format)
     writer.initialize_splits(list(SIZES))
     for split in SIZES:
         writer.add_examples({split: [{"image": pixels, "label": c} for pixels, c in samples(split)]})
@@ -67,10 +70,10 @@ def make_array_records(root):
 
 
 MAKERS = {
-    "folder": make_folder,
     "parquet": make_parquet,
     "webdataset": make_webdataset,
-    "array_records": make_array_records,
+    "array_record": functools.partial(make_tfds, file_format="array_record"),
+    "tfrecord": functools.partial(make_tfds, file_format="tfrecord"),
 }
 
 
@@ -85,13 +88,12 @@ def run(job, *argv):
     return job.run(command.parse(job.Config, [*map(str, argv), "--quiet"], "job", ""))
 
 
-def figures_of(place, kind):
-    """What labeling, training and evaluating the images in a layout give, without places and times."""
-    root = place / kind
-    images = ["--images", MAKERS[kind](root), "--cache", root / "cache"]
-    if kind == "array_records":
+def figures_of(root, spec):
+    """What labeling, training and evaluating the images of a spec give, without places and times."""
+    images = ["--images", spec, "--cache", root / "cache"]
+    if ":" not in spec:
         images += ["--data-dir", root]
-    labels = ["--teacher", place / "teacher", "--no-gate", "--out", root / "labels"]
+    labels = ["--teacher", root.parent / "teacher", "--no-gate", "--out", root / "labels"]
     labeled = run(label_imagenet64, *images, *labels)
     trained = run(
         train,
@@ -118,10 +120,26 @@ def figures_of(place, kind):
 
 @pytest.fixture(scope="module")
 def of_folder(place):
-    return figures_of(place, "folder")
+    return figures_of(place / "folder", make_folder(place / "folder"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind != "folder"])
+@pytest.mark.parametrize("kind", MAKERS)
 def test_a_layout_gives_what_the_folder_gives(place, of_folder, kind):
-    assert figures_of(place, kind) == of_folder
+    assert figures_of(place / kind, MAKERS[kind](place / kind)) == of_folder
+
+
+@pytest.mark.extras
+def test_a_data_set_of_the_hub_gives_what_the_folder_gives(place, of_folder, monkeypatch):
+    from huggingface_hub import constants
+
+    root = place / "hub"
+    make_parquet(root)
+    files = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.parquet")}
+    with serving("people/pets", {MAIN: files}) as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        template = f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(root / "fetched"))
+        assert figures_of(root, "hf:people/pets") == of_folder
+        assert sum("resolve" in path for path in hub.fetched) == len(files)

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from jobs import command, evaluate, label_imagenet64, train
+from jobs import command, evaluate, label_imagenet64, make_zero_shot_teacher, train
 from labeling.labels import open_labels
 from tests.support.images import store_of
 from tests.support.tiny_teachers import save_hub_module
@@ -14,20 +14,20 @@ LIMIT = 16
 
 
 def run(job, *argv):
-    return job.run(command.parse(job.Config, [*map(str, argv), "--quiet"], "job", ""))
+    return job.run(command.parse(job.Config, list(map(str, argv)), "job", ""))
 
 
 def label(place, teacher, *more):
     """The labels that a teacher gives shapes, and the figures."""
     out = place / "labels"
-    images = ["--images", "shapes", "--limit", LIMIT, "--cache", place / "cache"]
+    images = ["--images", "shapes", "--limit", LIMIT, "--cache", place / "cache", "--quiet"]
     figures = run(label_imagenet64, *images, "--teacher", teacher, "--no-gate", "--out", out, *more)
     return open_labels(out).read_all().view(0), figures
 
 
 def check_student(place):
     """Trains on the labels, and evaluates: its figures count what the labels count."""
-    images = ["--images", "shapes", "--limit", LIMIT, "--cache", place / "cache"]
+    images = ["--images", "shapes", "--limit", LIMIT, "--cache", place / "cache", "--quiet"]
     network = ["--network", "patchify_net", "--network-options", "patch_size=16", "--network-options", "hidden=4"]
     figures = run(train, *images, "--labels", place / "labels", "--run", place / "run", *network, "--epochs", 1)
     assert figures["steps"] == 1
@@ -84,4 +84,19 @@ def test_a_preset_of_keras_hub_labels_as_it_answers(tmp_path):
     shrunk = tf.image.resize(pixels, (32, 32), "area")
     expected = keras.ops.log_softmax(model(shrunk * scale + offset, training=False)).numpy()
     np.testing.assert_allclose(found.log_probs, -np.sort(-expected)[:, :12], atol=4e-3)
+    check_student(tmp_path)
+
+
+@pytest.mark.extras
+def test_a_pair_of_encoders_labels_by_the_names_that_it_is_given(tmp_path):
+    from tests.support.tiny_pair import save_pair  # needs onnx and tokenizers
+
+    save_pair(tmp_path / "pair")
+    (tmp_path / "names.txt").write_text("cat\ndog\neel\n")
+    files = ["--pair", tmp_path / "pair", "--classes", tmp_path / "names.txt", "--out", tmp_path / "pets.onnx"]
+    run(make_zero_shot_teacher, *files)
+    found, figures = label(tmp_path, tmp_path / "pets.onnx")
+    assert figures["labeled"] == LIMIT
+    assert open_labels(tmp_path / "labels").spec.class_names == ("cat", "dog", "eel")
+    np.testing.assert_allclose(np.exp(found.log_probs.astype(np.float64)).sum(1), 1, atol=4e-3)
     check_student(tmp_path)

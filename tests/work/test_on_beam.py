@@ -111,6 +111,21 @@ def test_workers_adapt_and_ask_at_all_sizes_as_the_local_runner_does(tmp_path, p
 
 
 @pytest.mark.extras
+def test_worker_processes_ask_an_onnx_file_and_a_preset_as_the_local_runner_does(tmp_path, place):
+    from tests.support.tiny_onnx import save_onnx  # needs onnx
+    from tests.support.tiny_presets import save_preset  # needs keras-hub
+
+    save_onnx(tmp_path / "teacher.onnx", classes=12)
+    save_preset(tmp_path / "preset", [0.02] * 3, [-2.0] * 3, classes=12)
+    for name, beam in (("local", []), ("beam", ["--runner", "beam", *(f"--beam-option={each}" for each in PROCESSES)])):
+        words = ["--images", "shapes", "--limit", 12, "--cache", place / "cache", "--out", tmp_path / name, *beam]
+        words += ["--teacher", tmp_path / "teacher.onnx", "--teacher", tmp_path / "preset", "--interpolation", "area"]
+        words += ["--shard-size", 2, "--batch-size", 1, "--runtime", "tensorflow", "--no-gate"]
+        label_imagenet64.run(command.parse(label_imagenet64.Config, list(map(str, words)), "label", ""))
+    assert contents(tmp_path / "beam") == contents(tmp_path / "local")
+
+
+@pytest.mark.extras
 @pytest.mark.parametrize("shards", [0, 1, 100])
 def test_a_bundle_fails_and_the_same_command_goes_on(tmp_path, place, local, monkeypatch, shards):
     out, write_shard, left = tmp_path / "labels", LabelStore.write_shard, iter(range(shards))
