@@ -97,8 +97,8 @@ class Answers:
 
 
 def combine(*answers: np.ndarray) -> np.ndarray:
-    """The geometric mean of answers, float64 (N, classes)."""
-    return adaptation.log_softmax(np.mean([each.astype(np.float64) for each in answers], axis=0))
+    """The geometric mean of answers, float32 (N, classes), as labeling takes it."""
+    return adaptation.log_softmax(np.mean(answers, axis=0, dtype=np.float64)).astype(np.float32)
 
 
 def scores(log_p: np.ndarray, truth: np.ndarray, subset: tuple[int, ...] = ()) -> dict:

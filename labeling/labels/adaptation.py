@@ -24,11 +24,13 @@ answers to image i, the answers become
      are those with pure answers (PURER; purity_c = sum_i p_ic^2 / sum_i p_ic), and where it is near to the mean answer
      (NEAR, in nats of KL): a prior that runs away from the answers follows its own errors.
 
-docs/labels.md has the measurements. Only NumPy, in float64; nothing here knows the truth.
+docs/labels.md has the measurements. Only NumPy, in the type of the answers, with sums over images in float64; nothing
+here knows the truth. No second array as large as the answers is made: what follows from them is computed in blocks,
+again in each step.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,7 @@ LAMBDAS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 # Of EM; the first suffices to tell whose images are whose.
 _STEPS_FOR_BACKGROUND, _STEPS = 30, 60
 _DIGITS = 6  # of the vectors that are kept
+_NUMBERS = 125_000  # in a block
 _TINY = 1e-30  # A class that EM has given up stays possible, far behind all others.
 
 
@@ -113,6 +116,62 @@ def merge_classes(log_p: np.ndarray, groups: tuple[tuple[int, ...], ...]) -> np.
     return log_softmax(np.stack(sums, axis=-1))
 
 
+class Softmax:
+    """p_ic = exp(L_ic - b_c) / Z_i over some classes, in blocks.
+
+    Args:
+        log_p: L, (N, classes of the teachers), of floating numbers.
+        background: b, (classes of the teachers,); None for zeros.
+        subset: the classes to answer over; () for all.
+    """
+
+    def __init__(self, log_p: np.ndarray, background: np.ndarray | None = None, subset: tuple[int, ...] = ()):
+        self._log_p = log_p
+        self._chosen = np.array(subset or range(log_p.shape[1]))
+        self._offset = np.zeros(len(self._chosen), log_p.dtype)
+        if background is not None:
+            self._offset = background[self._chosen].astype(log_p.dtype)
+        self._log_z = np.zeros(len(log_p), log_p.dtype)
+        for rows, logits in self.logits():
+            top = logits.max(1)
+            self._log_z[rows] = top + np.log(np.exp(logits - top[:, None]).sum(1))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, classes)"""
+        return len(self._log_p), len(self._chosen)
+
+    def logits(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yields (which images, L - b of these, a new array)."""
+        for rows in _blocks(*self.shape):
+            logits = self._log_p[rows]
+            yield rows, (logits if len(self._chosen) == logits.shape[1] else logits[:, self._chosen]) - self._offset
+
+    def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yields (which images, p of these)."""
+        for rows, logits in self.logits():
+            logits -= self._log_z[rows, None]
+            yield rows, np.exp(logits, out=logits)
+
+    def columns(self, classes: slice) -> np.ndarray:
+        """p of all images, for some of the classes."""
+        return np.exp(self._log_p[:, self._chosen[classes]] - self._offset[classes] - self._log_z[:, None])
+
+    def dot(self, prior: np.ndarray) -> np.ndarray:
+        """sum_c p_ic pi_c, (N,)."""
+        return np.concatenate([p @ prior.astype(p.dtype) for _, p in self])
+
+    def mean(self) -> np.ndarray:
+        """mean_i p_ic, float64 (classes,)."""
+        return sum(p.sum(0, dtype=np.float64) for _, p in self) / len(self._log_p)
+
+
+def _blocks(rows, columns):
+    """Which rows are computed at once, of so many with so many columns."""
+    step = max(1, _NUMBERS // columns)
+    return [slice(first, min(first + step, rows)) for first in range(0, rows, step)]
+
+
 def fit(log_p: np.ndarray, method: AdaptMethod, subset: tuple[int, ...] = ()) -> Adaptation:
     """The adaptation that the answers to N images call for.
 
@@ -127,39 +186,31 @@ def fit(log_p: np.ndarray, method: AdaptMethod, subset: tuple[int, ...] = ()) ->
         log-likelihood by the prior, in nats an image, and gain_error, its standard error; smoothing, lambda;
         purity_ratio; divergence, KL(pi || mean answer); changed, the share of images with another first answer.
     """
-    log_p = np.asarray(log_p, np.float64)
-    images, chosen = len(log_p), list(subset) or slice(None)
-    plain = log_softmax(log_p[:, chosen])
+    images = len(log_p)
     if method == "auto" and (reason := _objection_to_size(*log_p.shape)):
         return Adaptation(method, images, refused=(reason,))
     found, refused = {}, []
     background: np.ndarray | None = None
-    answers = plain
     if method != "prior":
         background = estimate_background(log_p)
-        removed = log_softmax(log_p - background)
-        centered = log_p - log_p.mean(1, keepdims=True)
-        found["evenness"] = entropy_of_mean(removed) - entropy_of_mean(log_p)
+        found["evenness"] = _entropy(Softmax(log_p, background).mean()) - _entropy(Softmax(log_p).mean())
         found["spread"] = float(background.std())
-        found["spread_ratio"] = float(background.std() / max(centered.std(0).mean(), _TINY))
+        found["spread_ratio"] = float(background.std() / max(_deviation_of_classes(log_p), _TINY))
         reason = _objection_to_background(found)
         if method == "auto" and reason:
             background = None
             refused.append(f"the background stays: {reason}")
-        else:
-            answers = log_softmax((log_p - background)[:, chosen])
     log_prior: np.ndarray | None = None
     # Where nothing is shifted as far as is known, a prior would be taken on no more than its likelihood.
     if method == "prior" or (method == "auto" and background is not None):
-        prior, figures = estimate_prior(np.exp(answers))
+        prior, figures = estimate_prior(Softmax(log_p, background, subset))
         found |= figures
         reason = _objection_to_prior(figures)
         if method == "auto" and reason:
             refused.append(f"the classes stay equally frequent: {reason}")
         else:
             log_prior = np.log(np.maximum(prior, _TINY))
-            answers = log_softmax(answers + log_prior)
-    found["changed"] = float(np.mean(answers.argmax(1) != plain.argmax(1)))
+    found["changed"] = _share_of_others(Softmax(log_p, None, subset), Softmax(log_p, background, subset), log_prior)
     rounded = {name: round(float(value), _DIGITS) for name, value in found.items()}
     return Adaptation(method, images, _plain(background), _plain(log_prior), rounded, tuple(refused))
 
@@ -168,54 +219,85 @@ def _plain(vector):
     return () if vector is None else tuple(np.round(vector, _DIGITS).tolist())
 
 
+def _deviation_of_classes(log_p):
+    """mean_c of the standard deviation over images of L_ic - mean_d L_id."""
+    total, squares = np.zeros((2, log_p.shape[1]))
+    for rows in _blocks(*log_p.shape):
+        centered = log_p[rows] - log_p[rows].mean(1, dtype=np.float64, keepdims=True)
+        total += centered.sum(0)
+        squares += (centered**2).sum(0)
+    return np.sqrt(np.maximum(squares / len(log_p) - (total / len(log_p)) ** 2, 0)).mean()
+
+
+def _share_of_others(plain, adapted, log_prior):
+    """The share of images whose first answer is another with the background and the prior than without."""
+    added = 0.0 if log_prior is None else log_prior
+    pairs = zip(plain.logits(), adapted.logits(), strict=True)
+    others = sum(np.count_nonzero(first.argmax(1) != (then + added).argmax(1)) for (_, first), (_, then) in pairs)
+    return others / plain.shape[0]
+
+
 def estimate_background(log_p: np.ndarray) -> np.ndarray:
     """b, float64 (classes,), of log-probabilities (N, classes).
 
     b_c is the quantile QUANTILE of L_ic over the images with R_ic <= 1/2, R the posterior under b and the prior that
     EM finds with it, ROUNDS times from b = median_i L_i on. A class of which all images are keeps its last b.
     """
-    background = np.median(log_p, axis=0)
+    images, classes = log_p.shape
+    some_classes = _blocks(classes, images)
+    background = np.concatenate([np.median(log_p[:, some], axis=0) for some in some_classes]).astype(np.float64)
     for _ in range(ROUNDS):
-        p = np.exp(log_softmax(log_p - background))
-        joint = p * expectation_maximization(p, _STEPS_FOR_BACKGROUND)
-        others = joint <= 0.5 * joint.sum(1, keepdims=True)
-        background = _quantile_of(log_p, others, background)
+        p = Softmax(log_p, background)
+        prior = expectation_maximization(p, _STEPS_FOR_BACKGROUND)
+        half = 0.5 * p.dot(prior)
+        background = np.concatenate(
+            [
+                _quantile_of(log_p[:, some].T, (p.columns(some) * prior[some] <= half[:, None]).T, background[some])
+                for some in some_classes
+            ]
+        )
     return background
 
 
 def _quantile_of(values, mask, default):
-    """The quantile QUANTILE of the masked values in each column, between the two nearest; the default without any."""
-    counts = mask.sum(0)
-    ordered = np.sort(np.where(mask, values, np.inf), axis=0)
+    """The quantile QUANTILE of the masked values in each row, between the two nearest; the default without any."""
+    counts = mask.sum(1)
+    ordered = np.sort(np.where(mask, values, np.inf), axis=1).astype(np.float64)
     place = QUANTILE * np.maximum(counts - 1, 0)
     low = np.floor(place).astype(np.int64)
     high = np.minimum(low + 1, np.maximum(counts - 1, 0))
-    columns = np.arange(values.shape[1])
-    below, above = ordered[low, columns], ordered[high, columns]
+    rows = np.arange(len(values))
+    below, above = ordered[rows, low], ordered[rows, high]
     with np.errstate(invalid="ignore"):
         return np.where(counts > 0, below + (place - low) * (above - below), default)
 
 
-def expectation_maximization(p: np.ndarray, steps: int = _STEPS) -> np.ndarray:
+def expectation_maximization(p: Softmax, steps: int = _STEPS, weights: np.ndarray | None = None) -> np.ndarray:
     """pi, float64 (classes,), after so many steps of EM from equal frequencies on.
 
         pi_c <- mean_i pi_c p_ic / sum_d pi_d p_id
 
     Args:
-        p: probabilities under equally frequent classes, (N, classes).
+        p: probabilities under equally frequent classes.
         steps: how many. The likelihood of the images falls in none of them.
+        weights: of the images in the mean, (N,); None for equal ones.
     """
-    prior = np.full(p.shape[1], 1 / p.shape[1])
+    images, classes = p.shape
+    weights = np.ones(images) if weights is None else weights
+    prior = np.full(classes, 1 / classes)
     for _ in range(steps):
-        prior = prior * ((1 / (p @ prior)) @ p) / len(p)
+        total = np.zeros(classes)
+        for rows, block in p:
+            total += (weights[rows] / (block @ prior.astype(block.dtype))).astype(block.dtype) @ block
+        prior = prior * total / weights.sum()
     return prior
 
 
-def estimate_prior(p: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+def estimate_prior(p: Softmax) -> tuple[np.ndarray, dict[str, float]]:
     """(pi, figures): the prior with the smoothing that held-out images prefer.
 
     Args:
-        p: probabilities under equally frequent classes, (N, classes).
+        p: probabilities under equally frequent classes.
 
     Returns:
         pi, float64 (classes,), and the figures of `fit` about it.
@@ -227,16 +309,17 @@ def estimate_prior(p: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
         held = fold == number
         if held.all():
             continue  # A single image has nothing to be held out from.
-        rest = expectation_maximization(p[~held])
-        likelihood = classes * (p[held] @ rest)
+        rest = expectation_maximization(p, weights=(~held).astype(np.float64))
+        likelihood = classes * p.dot(rest)[held]
         with np.errstate(divide="ignore"):
             for row, smoothing in zip(gains, LAMBDAS, strict=True):
                 row[held] = np.log(smoothing + (1 - smoothing) * likelihood)
     best = int(gains.mean(1).argmax())
     smoothing, gain = LAMBDAS[best], gains[best]
     prior = (1 - smoothing) * expectation_maximization(p) + smoothing / classes
-    mean = p.mean(0)
-    purity = (p**2).sum(0) / np.maximum(p.sum(0), _TINY)
+    mean = p.mean()
+    squares = sum((block**2).sum(0, dtype=np.float64) for _, block in p)
+    purity = squares / np.maximum(images * mean, _TINY)
     return prior, {
         "gain": float(gain.mean()),
         "gain_error": float(gain.std() / np.sqrt(images)),
@@ -246,9 +329,8 @@ def estimate_prior(p: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
     }
 
 
-def entropy_of_mean(log_p: np.ndarray) -> float:
-    """The entropy of the mean answer, in nats, of log-probabilities (N, classes)."""
-    mean = np.exp(log_p).mean(0)
+def _entropy(mean):
+    """In nats, of a mean answer, (classes,)."""
     return float(-np.sum(mean * np.log(np.maximum(mean, _TINY))))
 
 

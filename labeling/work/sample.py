@@ -45,8 +45,11 @@ class Sample:
 
     @property
     def combined(self) -> np.ndarray:
-        """Log-probabilities, float64 (n, classes): of several answers to an image the geometric mean."""
-        return adaptation.log_softmax(self.log_probs.mean(1, dtype=np.float64))
+        """Log-probabilities, float32 (n, classes): of several answers to an image the geometric mean."""
+        combined = np.empty((len(self.indices), self.log_probs.shape[2]), np.float32)
+        for row, answers in zip(combined, self.log_probs, strict=True):
+            row[:] = adaptation.log_softmax(answers.mean(0, dtype=np.float64))
+        return combined
 
     def answer_from(self, answer: Answerer) -> Callable[[int, np.ndarray], Answers]:
         """(index of the first image, images) -> their answers, those of the sample without asking."""

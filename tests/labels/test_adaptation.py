@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from jobs.reports.labels import Judgment, write_adaptation
 from labeling.labels import adaptation
-from labeling.labels.adaptation import Adaptation
+from labeling.labels.adaptation import Adaptation, Softmax
 from labeling.labels.opinions import opinions_of
 from labeling.labels.spec import LabelSpec
 from labeling.labels.store import check_may_write, create_labels
@@ -72,18 +73,22 @@ def test_expectation_maximization_equals_loops():
     answers, _ = draw_world(0, 23, 5, 0.3)
     p = np.exp(answers)
     for steps in (1, 2, 40):
-        found = adaptation.expectation_maximization(p, steps)
+        found = adaptation.expectation_maximization(Softmax(answers), steps)
         np.testing.assert_allclose(found, maximize_by_loops(p, steps), rtol=1e-12)
+    weights = (np.arange(23) % 3 > 0).astype(float)
+    found = adaptation.expectation_maximization(Softmax(answers), 40, weights)
+    np.testing.assert_allclose(found, maximize_by_loops(p[weights > 0], 40), rtol=1e-12)
 
 
 def test_the_likelihood_falls_in_no_step_and_ends_where_the_mean_posterior_is_the_prior():
     answers, _ = draw_world(1, 300, 7, 0.4, occurring=3)
-    p = np.exp(answers)
+    p, shares = np.exp(answers), Softmax(answers)
     likelihoods = [
-        np.log(p @ adaptation.expectation_maximization(p, steps)).mean() for steps in (0, 1, 2, 3, 5, 10, 100, 1000)
+        np.log(p @ adaptation.expectation_maximization(shares, steps)).mean()
+        for steps in (0, 1, 2, 3, 5, 10, 100, 1000)
     ]
     assert (np.diff(likelihoods) >= -1e-12).all()
-    prior = adaptation.expectation_maximization(p, 3000)
+    prior = adaptation.expectation_maximization(shares, 3000)
     posterior = p * prior / (p @ prior)[:, None]
     np.testing.assert_allclose(posterior.mean(0), prior, atol=1e-5)
     # Concave, so that at the only maximum no class would be better given more: d/dpi_c is 1 where it occurs, else less.
@@ -93,14 +98,28 @@ def test_the_likelihood_falls_in_no_step_and_ends_where_the_mean_posterior_is_th
 
 
 def test_of_two_classes_that_are_told_for_sure_the_prior_is_their_share():
-    p = np.array([[1.0, 0.0]] * 3 + [[0.0, 1.0]] * 5)
-    np.testing.assert_allclose(adaptation.expectation_maximization(p, 1), [3 / 8, 5 / 8], rtol=1e-15)
+    answers = np.array([[0.0, -np.inf]] * 3 + [[-np.inf, 0.0]] * 5)
+    np.testing.assert_allclose(adaptation.expectation_maximization(Softmax(answers), 1), [3 / 8, 5 / 8], rtol=1e-15)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_background_equals_loops(seed):
     answers, _ = draw_world(seed, 41, 6, 0.4, favored=1.0)
     np.testing.assert_allclose(adaptation.estimate_background(answers), background_by_loops(answers), rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["background", "prior"])
+def test_fitting_takes_a_fraction_of_the_memory_of_the_answers_in_whatever_blocks(monkeypatch, method):
+    answers, subset = draw_world(4, 2000, 400, 0.6, 40)[0].astype(np.float32), tuple(range(0, 400, 2))
+    tracemalloc.start()
+    found = adaptation.fit(answers, method, subset)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < answers.nbytes
+    monkeypatch.setattr(adaptation, "_NUMBERS", 40_000)
+    again = adaptation.fit(answers, method, subset)
+    np.testing.assert_allclose(again.background, found.background, atol=1e-4)
+    np.testing.assert_allclose(np.exp(again.log_prior), np.exp(found.log_prior), atol=1e-5)
 
 
 def test_a_class_of_which_all_images_are_keeps_its_level():
