@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from jobs import command, evaluate, label_imagenet64, train
-from labeling.labels import create_labels, open_labels
+from labeling.labels import create_labels, open_labels, read_flags
 from tfpipeline.images import ImageFlags, open_images, shapes
 from tfpipeline.images.store import open_store
 from tfpipeline.system import UserError
@@ -124,7 +124,8 @@ def _kinds(directory, run, labels, teachers) -> Iterator[Kind]:
     def read_labels():
         stored = open_labels(labels)
         stored.check_same_images(store)
-        return [array.tobytes() for array in stored.read_all().arrays().values()], stored.spec.class_names
+        answers = [array.tobytes() for array in stored.read_all().arrays().values()]
+        return answers, stored.spec.class_names, read_flags(labels)
 
     newest = checkpoint.newest_first(run / run_directory.CHECKPOINTS)[:1]
     evaluation = [path for path in sorted((run / "evaluation").iterdir()) if path.suffix != ".csv"]

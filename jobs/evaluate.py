@@ -6,7 +6,7 @@ import pathlib
 from jobs import command
 from tfpipeline.images import ImageFlags
 from tfpipeline.system import Console, lock_directory
-from tfpipeline.system.flags import Flags, Range, flag, required
+from tfpipeline.system.flags import Flags, Range, flag, required, told_by
 
 EXAMPLE = "python -m jobs.evaluate --run runs/shapes"
 
@@ -72,8 +72,9 @@ def run(config: Config) -> dict:
     figures = measure(predictions, truth, None if teacher is None else teacher.first)
     figures |= {"calibration_error": reports.calibration_error(evaluated)}
     step = run_directory.newest_step(directory) or None
-    origin = {"step": step, "images": store.fingerprint, "count": len(store)}
-    origin |= {"labels": images.labels, "flip": wanted.flip}
+    origin: dict = {"step": step, "images": store.fingerprint, "count": len(store)}
+    told = {name: value for name, value in told_by(config).items() if name not in ("cache", "quiet")}
+    origin |= {"labels": images.labels, "flip": wanted.flip, "flags": told}
     out.mkdir(parents=True, exist_ok=True)
     with lock_directory(out):  # Another evaluation may end at the same time: the files are of one of them.
         reports.write_all(out, store.images, evaluated)

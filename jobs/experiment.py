@@ -112,7 +112,13 @@ def run(config: Config) -> dict:
         job = importlib.import_module(f"jobs.{sweep.job}")
         words = flags.command_line(sweep.shared | {"out": str(out), "quiet": wanted.quiet})
         return job.run(command.parse(job.Config, words, f"python -m jobs.{sweep.job}", job.EXAMPLE))
-    return train_all(sweep, out, wanted)
+    return train_all(sweep, out, wanted, _command_of(config))
+
+
+def _command_of(config, *words):
+    """The command that gives these flags."""
+    told = {name: value for name, value in flags.told_by(config).items() if name != "quiet"}
+    return shlex.join(["python", "-m", "jobs.experiment", *words, *flags.command_line(told)])
 
 
 def run_one(config: OneRun) -> dict:
@@ -121,16 +127,18 @@ def run_one(config: OneRun) -> dict:
     like = read_sweep(find_sweep("exp1_1"), wanted.scale).with_images(wanted.images, wanted.archives)
     shared = like.shared | ({} if config.epochs is None else {"epochs": config.epochs})
     about = f"{config.run_name}: one network"
-    return train_all(Sweep(about, shared, {config.run_name: config.network}), pathlib.Path(config.out), wanted)
+    sweep = Sweep(about, shared, {config.run_name: config.network})
+    return train_all(sweep, pathlib.Path(config.out), wanted, _command_of(config, RUN_ONE))
 
 
-def train_all(sweep: Sweep, out: pathlib.Path, wanted: SweepFlags) -> dict:
+def train_all(sweep: Sweep, out: pathlib.Path, wanted: SweepFlags, repeating: str) -> dict:
     """Trains what is not trained yet, writes the table and the picture, and returns the figures.
 
     Args:
         sweep: what to train.
         out: the directory of the runs.
         wanted: the flags.
+        repeating: the command that was given.
     """
     from jobs.reports import sweep as reports
 
@@ -138,16 +146,15 @@ def train_all(sweep: Sweep, out: pathlib.Path, wanted: SweepFlags) -> dict:
     for name, changes in sweep.changes.items():
         directory, words = out / name, shlex.join(flags.command_line(changes))
         figures = train_run(name, directory, sweep.shared | changes, wanted)
-        history = [] if DIVERGED in figures else run_directory.read_history(directory)
-        class_names = (run_directory.read_config(directory) or {}).get("class_names", ())
-        gradients = run_directory.read_gradients(directory)
-        runs.append(reports.Run(name, words, figures, history, gradients, len(class_names)))
+        runs.append(reports.read_run(directory, words, figures))
     reports.write_table(out, sweep.about, runs)
     sizes: dict[str, Any] = {name: sweep.shared.get(name) for name in ("images", "limit", "size", "epochs")}
     scale = f"--scale {wanted.scale}: {shlex.join(flags.command_line(sizes))}"
     seconds = sum(run.figures.get("seconds") or 0 for run in runs)
     title = f"{sweep.about}\n{scale}; {seconds:,.0f} seconds on {len(os.sched_getaffinity(0))} cores"
     reports.draw(title, runs, out / "curves.png")
+    changes = {run.name: run.changes for run in runs}
+    reports.write_origin(out, {"about": sweep.about, "scale": scale, "command": repeating, "runs": changes})
     diverged = [run.name for run in runs if DIVERGED in run.figures]
     untrained = [run.name for run in runs if run.name not in diverged and not run.has_learned]
     table = {"table": str(out / "table.md"), "picture": str(out / "curves.png")}

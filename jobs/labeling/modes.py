@@ -5,7 +5,7 @@ import time
 from jobs.labeling.adapting import begin_labels, print_adaptation, remove_sample
 from jobs.labeling.status import is_work_left
 from jobs.labeling.task import Task
-from labeling.labels import SPEC_FILE, LabelStore, create_labels, open_labels, quality, verification
+from labeling.labels import SPEC_FILE, LabelStore, create_labels, open_labels, quality, verification, write_flags
 from labeling.work import distributed, labeler, runtime_choice, sample, shard_worker
 from tfpipeline.images import short_name
 from tfpipeline.system import StopRequest, print_figures, print_table
@@ -47,6 +47,7 @@ def _label_here(task, stop) -> tuple[LabelStore, int, float]:
     """(the labels, images labeled now, seconds that it took) in this process."""
     answer, start = task.answerer(), time.monotonic()
     store, answer = begin_labels(task, answer, stop)
+    write_flags(task.out, task.flags_to_repeat(store.spec))
     calls = labeler.Calls(answer.images_per_call, answer.parallel)
     if store.spec.adaptation is not None:
         answer = answer.adapted(store.spec)
@@ -62,6 +63,7 @@ def _label_by_workers(task, stop) -> tuple[LabelStore, int, float]:
     store = (
         create_labels(task.out, task.spec) if task.method == "none" else begin_labels(task, task.answerer(), stop)[0]
     )
+    write_flags(task.out, task.flags_to_repeat(store.spec))
     trust = task.config.teachers.trust_teacher
     plan = shard_worker.plan_of(task.images, store, task.experts, task.batch_size, trust)
     labeled = distributed.label(task.engine, plan, store, stop, task.config.work.worker_timeout, task.console)

@@ -3,8 +3,9 @@
 import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
-from jobs.labeling.config import Config
+from jobs.labeling.config import Config, ModeFlags
 from labeling.enlarging import Expert, comparison
 from labeling.labels import (
     LEAST_CLASSES,
@@ -23,7 +24,14 @@ from labeling.teachers import TeacherFlags, class_map, class_subset, load_teache
 from labeling.work import Answerer, WorkFlags, distributed, gate, labeler, over_all_classes, runtime_choice, runtimes
 from tfpipeline.images import ImageStore, View, default_cache, open_images, parse_joined
 from tfpipeline.system import Console, FlagError, UserError
+from tfpipeline.system.flags import change, told_by
 from tfpipeline.training import note_on_bfloat16
+
+# Flags that bear on where and how fast labels are made, not on what they are.
+_OF_ONE_CALL = {
+    *("out", "quiet", "batch_size", "runner", "beam_option", "worker_timeout"),
+    *(field.name for field in dataclasses.fields(ModeFlags)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +64,17 @@ class Task:
     def out(self) -> pathlib.Path:
         """The directory of the labels."""
         return pathlib.Path(self.config.labels.out)
+
+    def flags_to_repeat(self, spec: LabelSpec) -> dict[str, Any]:
+        """The flags that make the same labels again, but for where they go; name -> value.
+
+        Args:
+            spec: of the labels.
+        """
+        config = self.config
+        if spec.adaptation is not None and config.adaptation.adapt_from is None:
+            config = change(config, adapt=spec.adaptation.method)
+        return {name: value for name, value in told_by(config).items() if name not in _OF_ONE_CALL}
 
     def check_gate(self) -> None:
         """Asks the gate about every teacher, and says what it found.

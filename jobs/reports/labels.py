@@ -172,8 +172,19 @@ def _write_sheet(judgment, chosen, title, path):
 
 def write_balance(judgment: Judgment, out: pathlib.Path) -> None:
     """Writes class_balance.png: images by first answer, the largest class first, beside the truth where it is known."""
-    names, truth = judgment.class_names, judgment.truth
-    counts = np.bincount(judgment.label.answers.first, minlength=len(names))
+    figure = draw_balance(judgment.label.answers.first, judgment.truth, judgment.class_names)
+    pictures.save(figure, out / "class_balance.png")
+
+
+def draw_balance(first: np.ndarray, truth: np.ndarray | None, names: list[str]) -> Figure:
+    """The images of each class, the largest class first.
+
+    Args:
+        first: first answers, int (N,).
+        truth: int (N,), -1 where unknown; None without truth.
+        names: of the classes.
+    """
+    counts = np.bincount(first, minlength=len(names))
     order = np.argsort(-counts, kind="stable")
     figure = Figure(figsize=(11, 4), layout="constrained")
     axis = figure.subplots()
@@ -192,7 +203,7 @@ def write_balance(judgment: Judgment, out: pathlib.Path) -> None:
     else:
         axis.set_xlabel(f"class, from {names[order[0]]} ({counts[order[0]]:,} images) down")
     axis.legend()
-    pictures.save(figure, out / "class_balance.png")
+    return figure
 
 
 def write_reliability(

@@ -1,20 +1,16 @@
-"""The report of a run: sample images with the answers to them, the curves, and the page around the picture."""
+"""The report of a run: sample images with the answers to them, the curves, the picture and the page."""
 
-import base64
 import contextlib
 import dataclasses
-import io
 import pathlib
 from typing import Any
 
-import jinja2
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
+from jobs.reports import page
 from jobs.reports.evaluation import pictures_of_network
-from jobs.training import Config, LabeledImages, open_data, read_classes, training_command
+from jobs.training import Config, LabeledImages, labeling_command, open_data, read_classes, training_command
 from tfpipeline import pictures
 from tfpipeline.images import open_images, spread_evenly
 from tfpipeline.system import Console, UserError
@@ -31,6 +27,7 @@ PANELS = {
         "training_top1": "in training, against the truth",
         "training_agreement_top1": "in training, against the teacher",
         **CURVES,
+        "teacher_top1": "teacher against the truth",
     },
     "learning rate": {"learning_rate": "learning rate"},
 }
@@ -115,37 +112,28 @@ def column(history: list[dict], name: str) -> list[float | None]:
     return [row.get(name) for row in history]
 
 
-def draw_learning(history: list[dict]) -> Figure:
-    """The curves alone, a panel each for loss, accuracy and learning rate, large enough to be read on a phone.
+def learning(history: list[dict]) -> list[pictures.Panel]:
+    """The curves, a panel each for loss, accuracy and learning rate.
 
     Args:
         history: a row for each epoch; runs of older versions have fewer columns.
     """
-    panels = [
-        (title, {name: column(history, key) for key, name in curves.items() if history[-1].get(key) is not None})
-        for title, curves in PANELS.items()
-    ]
-    teacher = history[-1].get("teacher_top1")
-    if teacher is not None:
-        panels[1][1]["teacher against the truth"] = [teacher] * len(history)
-    panels = [(title, curves) for title, curves in panels if curves]
-    figure = Figure(figsize=(7, 2.6 * len(panels)), layout="constrained")
-    epochs = [row["epoch"] for row in history]
-    for axis, (title, curves) in zip(np.atleast_1d(figure.subplots(len(panels), 1)), panels, strict=True):
-        pictures.draw_curves(axis, epochs, curves, "epoch", title, percent=title.endswith("(%)"))
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # There are no half epochs.
-    return figure
+    panels = []
+    for title, names in PANELS.items():
+        curves: dict[str, list[float | None]] = {name: column(history, key) for key, name in names.items()}
+        panels.append(pictures.Panel("epoch", title, curves, percent=title.endswith("(%)")))
+    return panels
 
 
-def write_page(
+def describe(
     sample: Sample,
     predictions: Predictions,
     directory: pathlib.Path,
     saved: dict,
     history: list[dict],
     console: Console,
-) -> str:
-    """The text of report.html: one file with all of its pictures, which asks nothing of the network.
+) -> page.Page:
+    """The page of a run.
 
     Args:
         sample: images of the run.
@@ -156,30 +144,68 @@ def write_page(
         console: where it is said that a picture is left out.
     """
     evaluation, flags = directory / "evaluation", saved["flags"]
-    found = {path.stem: path for path in pictures_of_network(evaluation, directory, console)}
     figures = run_directory.read_figures(directory)
     with contextlib.suppress(UserError):  # What is wrong with it was said with its pictures.
         figures |= run_directory.read_evaluation(evaluation, directory) or {}
-    template = pathlib.Path(__file__).with_name("run.html.jinja").read_text(encoding="utf-8")
-    return (
-        jinja2.Environment(autoescape=True, trim_blocks=True)
-        .from_string(template)
-        .render(
-            name=directory.resolve().name,
-            made_from=_made_from(saved, history[-1]["step"]),
-            headline=headline(figures, history[-1], directory / run_directory.MODEL),
-            command=training_command(flags),
-            samples=[_shown(sample, predictions, i) for i in range(len(sample.images.images))],
-            judge="truth" if sample.images.has_truth else None if sample.images.answers is None else "teacher",
-            curves=_embed(pictures.png(draw_learning(history))),
-            learned=_in_words(history),
-            pictures=[(*SHOWN[name], _embed(found[name].read_bytes())) for name in SHOWN if name in found],
-            flags={name: value for name, value in flags.items() if value not in (None, False, [])},
-            environment=saved.get("machine", {}),
-            columns=list(history[0]),
-            history=history,
-        )
+    columns = list(history[0])
+    rows = [["" if row[name] is None else f"{row[name]:.4g}" for name in columns] for row in history]
+    told = {name: value for name, value in flags.items() if value not in (None, False, [])}
+    return page.Page(
+        name=directory.resolve().name,
+        about=f"The network {made_from(saved, history[-1]['step'])}.",
+        headline=headline(figures, history[-1], directory / run_directory.MODEL),
+        commands=commands_of(flags, console),
+        sections=[
+            _answers(sample, predictions),
+            page.Section("Learning", pictures=page.pictures_of(learning(history))),
+            *sections_of_evaluation(pictures_of_network(evaluation, directory, console)),
+            page.Section("Epochs", table=page.Table(rows, [name.replace("_", " ") for name in columns])),
+            page.Section("Flags", table=page.Table([(f"--{n.replace('_', '-')}", str(v)) for n, v in told.items()])),
+            *environment(saved),
+        ],
     )
+
+
+def commands_of(flags: dict, console: Console) -> list[str]:
+    """The commands that repeat a run: the labeling, where the labels tell it, and the training.
+
+    Args:
+        flags: in config.json of the run.
+        console: where it is said that the labels tell nothing because they are damaged.
+    """
+    labeling = None
+    try:
+        labeling = labeling_command(flags.get("labels"))
+    except UserError as error:
+        console.say(str(error))
+    return [*([labeling] if labeling else []), training_command(flags)]
+
+
+def sections_of_evaluation(paths: list[pathlib.Path]) -> list[page.Section]:
+    """A section for each picture of an evaluation.
+
+    Args:
+        paths: of the pictures.
+    """
+    found = {path.stem: path for path in paths}
+    return [
+        page.Section(title, [f"{what[0].upper()}{what[1:]}."], pictures=[_picture(found[name], f"{title}: {what}")])
+        for name, (title, what) in SHOWN.items()
+        if name in found
+    ]
+
+
+def _picture(path, alt):
+    return page.Picture(path.read_bytes(), alt)
+
+
+def environment(saved: dict) -> list[page.Section]:
+    """The machine and the versions of a run, as far as its config.json tells them."""
+    rows = [
+        (what, " ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for what, value in saved.get("machine", {}).items()
+    ]
+    return [page.Section("Environment", table=page.Table(rows))] if rows else []
 
 
 def headline(figures: dict, last: dict, model: pathlib.Path) -> list[tuple[str, str]]:
@@ -201,34 +227,35 @@ def headline(figures: dict, last: dict, model: pathlib.Path) -> list[tuple[str, 
             found.append((name, f"{figures[key]:,}"))
     if figures.get("seconds") is not None:
         found.append(("seconds of training", f"{figures['seconds']:,.0f}"))
-    return [*found, ("size of model.keras", f"{model.stat().st_size / 1e6:.1f} MB")]
+    return [*found, ("size of model.keras", page.text_of_size(model.stat().st_size))]
 
 
-def _shown(sample, predictions, i):
-    """What the page shows of an image: its picture, a sign beside the color, and the lines below it."""
-    text, color = caption(sample, predictions, i)
-    sign = {pictures.RIGHT: "right", pictures.WRONG: "wrong", pictures.PLAIN: "unknown"}[color]
-    content = io.BytesIO()
-    Image.fromarray(np.asarray(sample.images.images[i])).save(content, "PNG")
-    return {"picture": _embed(content.getvalue()), "sign": sign, "lines": text.split("\n")}
+def _answers(sample, predictions):
+    """What teacher and student answer to sample images."""
+    images = sample.images
+    text, legend = ["S, the answer of the student, with its probability."], {"unknown": "not known"}
+    if images.has_truth:
+        text = [
+            "First the truth, then T, the answer of the teacher where there is one, and S, the answer of the student."
+        ]
+        legend = {"right": "the student is right", "wrong": "it is wrong", **legend}
+    elif images.answers is not None:
+        text = ["No truth is known. T, the answer of the teacher, and S, the answer of the student."]
+        legend = {"right": "the student answers as the teacher", "wrong": "it answers otherwise"}
+    samples = []
+    for i in range(len(images.images)):
+        lines, color = caption(sample, predictions, i)
+        samples.append(page.sample_of(images.images[i], color, lines.split("\n"), i + 1))
+    return page.Section("Answers", text, legend, samples)
 
 
-def _in_words(history):
-    """What the curves show, for who does not see them."""
-    last = history[-1]
-    parts = [f"after {len(history)} epochs the loss is {last['loss']:.3g}"]
-    for key, name in (("validation_top1", "of the truth"), ("agreement_top1", "of the teacher's answers")):
-        if last.get(key) is not None:
-            parts.append(f"{last[key]:.1%} {name} is met on held-out images, {history[0][key]:.1%} after the first")
-    return "; ".join(parts)
+def made_from(saved: dict, step: float) -> str:
+    """What the network was made from, by the first digits of the hashes that decide whether a run goes on.
 
-
-def _embed(content):
-    return base64.b64encode(content).decode()
-
-
-def _made_from(saved, step):
-    """What the network was made from, by the first digits of the hashes that decide whether a run goes on."""
+    Args:
+        saved: config.json of the run.
+        step: after which the network is.
+    """
     experiment = saved.get("experiment", {})
     names = ("images", "labels", "validation_images", "validation_labels")
     hashes = [f"{name.replace('_', ' ')} {str(experiment[name])[:12]}" for name in names if experiment.get(name)]

@@ -1,3 +1,5 @@
+from .commands import labeling_command as labeling_command
+from .commands import training_command as training_command
 from .config import Config as Config
 from .data import LabeledImages as LabeledImages
 from .finished import config_of as config_of
@@ -18,5 +20,4 @@ from .sweep import Scale as Scale
 from .sweep import Sweep as Sweep
 from .sweep import find_sweep as find_sweep
 from .sweep import read_sweep as read_sweep
-from .sweep import training_command as training_command
 from .task import open_data as open_data

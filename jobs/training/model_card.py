@@ -6,9 +6,9 @@ import pathlib
 import jinja2
 import keras
 
+from jobs.training.commands import labeling_command, training_command
 from jobs.training.data import TRUTH, spec_in
 from jobs.training.finished import read_classes
-from jobs.training.sweep import training_command
 from models.description import Description, tell_apart
 from models.networks import parameter_count
 from tfpipeline.system import UserError, write_file
@@ -85,8 +85,16 @@ def card(directory: pathlib.Path, model: keras.Model) -> str:
         figures_of=figures_of,
         calibration=figures.get("calibration_error"),
         command=training_command(values),
+        labeling=_labeling(labels),
         weights=run_directory.read_figures(directory).get("weights_sha256"),
     )
+
+
+def _labeling(labels):
+    """The command that makes the labels again, or None."""
+    with contextlib.suppress(UserError):  # What is damaged says nothing.
+        return labeling_command(labels)
+    return None
 
 
 def _figures(directory: pathlib.Path) -> tuple[dict, str]:

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import pathlib
 import re
-import shlex
 import string
 import tomllib
 from typing import Any, Literal
@@ -132,20 +131,3 @@ def _expand(value):
     if isinstance(value, list):
         return [_expand(part) for part in value]
     return string.Template(value).substitute(os.environ) if isinstance(value, str) else value
-
-
-def training_command(values: dict) -> str:
-    """The command that begins a run again, as a person types it: what differs from the defaults, but for the cache.
-
-    Args:
-        values: the flags in config.json of the run, name -> value for JSON.
-    """
-    defaults = {field.name: field.default for field in flags.fields_of(Config)}
-    told = {
-        name: value
-        for name, value in values.items()
-        if name in defaults
-        and name not in ("cache", "resume", "quiet")
-        and (tuple(value) if isinstance(value, list) else value) not in (defaults[name], None)
-    }
-    return shlex.join(["python", "-m", "jobs.train", *flags.command_line(told)])

@@ -21,6 +21,8 @@ from .opinions import fit_temperature as fit_temperature
 from .opinions import opinions_of as opinions_of
 from .opinions import trust as trust
 from .opinions import worst_classes as worst_classes
+from .origin import read_flags as read_flags
+from .origin import write_flags as write_flags
 from .span import Span as Span
 from .span import images_in as images_in
 from .spec import NOT_ADAPTED as NOT_ADAPTED

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from labeling.labels.claims import SAMPLE, remove_old_claims
+from labeling.labels.origin import FLAGS_FILE
 from labeling.labels.span import Span, images_in
 from labeling.labels.spec import LabelSpec
 from tfpipeline.batches import Answers, concatenate
@@ -302,7 +303,8 @@ def create_labels(directory: str | pathlib.Path, spec: LabelSpec) -> LabelStore:
     check_may_write(directory, spec)
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(directory, rf"(labels|{SAMPLE})-.*\.npz|{re.escape(SPEC_FILE)}|beam|workers")
+    own = "|".join(map(re.escape, (SPEC_FILE, FLAGS_FILE)))
+    remove_leftovers(directory, rf"(labels|{SAMPLE})-.*\.npz|{own}|beam|workers")
     remove_old_claims(directory)
     if not (directory / SPEC_FILE).exists():
         write_file(directory / SPEC_FILE, spec.to_json().encode())

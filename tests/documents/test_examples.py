@@ -27,6 +27,7 @@ FEWER = {
     "show_augmentation": {"limit": 10},
     "train": {"limit": 60, "validation_limit": 30, "epochs": 1, "batch_size": 20},
     "evaluate": {},
+    "experiment": {},
     "report": {},
     "export": {"check": 20, "limit": 60},
     "train_bundled_teacher": {"images": 300, "validation_images": 20, "epochs": 1},

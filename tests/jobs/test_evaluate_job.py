@@ -14,7 +14,10 @@ from PIL import Image
 
 from jobs import evaluate, report, train
 from jobs.reports import evaluation as reports
+from jobs.reports import page as pages
 from jobs.reports import run as run_report
+from jobs.reports.pages import describe_evaluation
+from jobs.reports.sweep import write_origin
 from jobs.training import finished
 from jobs.training.data import hash_of_names
 from jobs.training.finished import LearnedClasses, config_of
@@ -22,11 +25,12 @@ from jobs.training.model_card import card
 from jobs.training.model_file import load_model
 from tests.support.console import RecordingConsole
 from tests.support.images import store_of
+from tests.support.pages import check_page, commands_in
 from tests.support.worlds import HELD_OUT, World
 from tfpipeline import pictures
 from tfpipeline.batches import Answers
 from tfpipeline.system.console import SILENT
-from tfpipeline.system.errors import UserError
+from tfpipeline.system.errors import FlagError, UserError
 from tfpipeline.system.flags import from_flat
 from tfpipeline.training import Predictions, run_directory
 
@@ -132,18 +136,77 @@ def test_the_report_is_one_page_with_its_pictures_inside(trained):
     evaluation_of(trained)
     figures = report.run(report.Config(run=trained[0]["run"], quiet=True))
     page = pathlib.Path(figures["html"]).read_text()
-    assert page.count('src="data:image/png;base64,') == run_report.SAMPLES + 4
-    assert "http" not in page
+    assert page.count('src="data:image/png;base64,') == run_report.SAMPLES + 6
+    check_page(page)
     assert '<th scope="row">--network</th><td>conv_classifier</td>' in page
     assert f"<dt>true top-1</dt><dd>{trained[1]['validation_top1']:.1%}</dd>" in page
-    assert "python -m jobs.train --images shapes --size 16 --limit 48 --labels truth" in page
+    assert commands_in(page)[0].startswith("python -m jobs.train --images shapes --size 16 --limit 48 --labels truth")
     assert "✓ the student is right" in page and re.search("[✓✗] arrow<br>S [0-9]+% ", page)
     assert all(word in page for word in ("prefers-color-scheme: dark", "Worst mistakes", "tensorflow", "aria-sort"))
-    texts = re.findall(r'<img alt="([^"]+)"', page)
-    assert len(texts) == run_report.SAMPLES + 4 and "after 2 epochs the loss is" in texts[run_report.SAMPLES]
+    texts = re.findall(r'<img[^>]* alt="([^"]+)"', page)
+    learning = texts[run_report.SAMPLES : run_report.SAMPLES + 3]
+    assert [text.split(" by epoch: ")[0] for text in learning] == list(run_report.PANELS)
+    assert re.match(r"loss per image \(nats\) by epoch: in training from \S+ to \S+; held-out images from", learning[0])
     assert re.search(r"<p>The network after step 6, images [0-9a-f]{12}, labels [0-9a-f]{12}, validation images ", page)
     assert pathlib.Path(figures["png"]).read_bytes().startswith(b"\x89PNG")
     assert json.loads(json.dumps(figures))["epochs"] == 2
+
+
+def test_an_evaluation_has_a_page_of_its_own(trained):
+    evaluation_of(trained)
+    run = pathlib.Path(trained[0]["run"])
+    figures = report.run(report.Config(evaluation=str(run / "evaluation"), quiet=True))
+    page = pathlib.Path(figures["html"]).read_text()
+    check_page(page)
+    assert f"<dt>true top-1</dt><dd>{trained[1]['validation_top1']:.1%}</dd>" in page and "the truth says" in page
+    assert commands_in(page)[-1].startswith(f"python -m jobs.evaluate --run {run} --images shapes --split valid")
+    assert len(re.findall('<img alt="(Confusion|Worst mistakes|Calibration): ', page)) == 3
+    assert "<td>arrow</td>" in page and "mistaken for" in page
+
+
+def test_a_table_that_is_not_as_it_was_written_is_left_out_by_name(trained, tmp_path):
+    evaluation_of(trained, out=str(tmp_path))
+    (tmp_path / "per_class.csv").write_text("class_index,name\n0,evil\n")
+    said = RecordingConsole()
+    page = describe_evaluation(tmp_path, said)
+    assert "per_class.csv is not as jobs.evaluate wrote it" in said.lines[0]
+    assert [section.title for section in page.sections[:4]][-1] == "Environment"
+
+
+def test_a_sweep_has_a_page_with_its_runs_and_their_curves(trained, tmp_path):
+    for name in ("slow", "fast", "wild"):
+        shutil.copytree(trained[0]["run"], tmp_path / name)
+    run_directory.write_figures(tmp_path / "wild", {"diverged_at_step": 3, "problem": "the loss is NaN at step 3"})
+    (tmp_path / "fast" / "figures.json").unlink()
+    runs = {"slow": "--learning-rate 0.001", "fast": "--learning-rate 0.1", "wild": "--learning-rate 10"}
+    command = "python -m jobs.experiment --sweep rates"
+    write_origin(tmp_path, {"about": "Rates", "scale": "--epochs 2", "command": command, "runs": runs})
+    figures = report.run(report.Config(sweep=str(tmp_path), quiet=True))
+    page = pathlib.Path(figures["html"]).read_text()
+    check_page(page)
+    assert commands_in(page) == [command]
+    assert f"<dt>highest true top-1: slow</dt><dd>{trained[1]['validation_top1']:.1%}</dd>" in page
+    assert "wild diverged: the loss is NaN" in page and "<td>fast</td>" not in page
+    assert "<td>--learning-rate 0.001</td>" in page and 'alt="held-out loss (nats) by epoch: slow from ' in page
+    (tmp_path / "sweep.json").write_text('{"runs": []}')
+    with pytest.raises(UserError, match=r"sweep\.json is damaged \(it is not what it must be\); the same jobs\.exp"):
+        report.run(report.Config(sweep=str(tmp_path), quiet=True))
+
+
+@pytest.mark.parametrize("kind", report.KINDS)
+def test_a_directory_of_another_kind_is_refused_with_its_own_flag(tmp_path, kind):
+    with pytest.raises(FlagError, match=f"--{kind} {tmp_path} has no .*json, which jobs.* writes; give a directory of"):
+        report.run(report.Config(**{kind: str(tmp_path)}))
+    other = next(name for name in report.KINDS if name != kind)
+    (tmp_path / report.KINDS[other][0]).touch()
+    with pytest.raises(FlagError, match=f"; give --{other} {tmp_path}$"):
+        report.run(report.Config(**{kind: str(tmp_path)}))
+
+
+def test_a_report_is_of_one_thing():
+    for wrong in ({}, {"run": "a", "labels": "b"}):
+        with pytest.raises(FlagError, match="of --run, --labels, --evaluation and --sweep are given; give one"):
+            report.Config(**wrong)
 
 
 def test_pictures_that_are_not_as_they_were_written_are_left_out_by_name(trained, tmp_path):
@@ -208,8 +271,9 @@ def test_the_report_names_the_classes_as_the_labels_do(tmp_path):
     answers = Predictions(sample.images.answers.first[:, None], np.full((HELD_OUT, 1), 0.5))
     history = [{"epoch": 1, "step": 2, "loss": 1.0, "agreement_top1": 0.25}]
     shown = run_report.Sample(unknown, sample.names)
-    page = run_report.write_page(shown, answers, tmp_path, {"flags": flags}, history, SILENT)
-    assert "No truth is known: <span" in page and "✓ the student answers as the teacher" in page
+    pages.write(run_report.describe(shown, answers, tmp_path, {"flags": flags}, history, SILENT), tmp_path / "page")
+    page = (tmp_path / "page").read_text()
+    assert "No truth is known. T, the answer" in page and "✓ the student answers as the teacher" in page
     assert "true top-1" not in page and "<dt>same answer as the teacher</dt><dd>25.0%</dd>" in page
     assert page.count('<figcaption class="right">✓ T ') == HELD_OUT
 
@@ -226,6 +290,7 @@ def test_a_run_without_a_whole_network_is_refused(tmp_path, broken, message):
 
 
 def test_a_report_needs_a_finished_epoch(tmp_path):
+    run_directory.write_config(tmp_path, {"flags": {}})
     with pytest.raises(UserError, match="holds no finished epoch"):
         report.run(report.Config(run=str(tmp_path), quiet=True))
 

@@ -25,6 +25,7 @@ PRELOADED = [
     "jobs.reports.evaluation",
     "jobs.reports.interpolations",
     "jobs.reports.labels",
+    "jobs.reports.pages",
     "jobs.reports.run",
     "jobs.reports.sweep",
     "jobs.training.network_export",

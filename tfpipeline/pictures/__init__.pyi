@@ -9,6 +9,7 @@ from .matrices import confusion_matrix as confusion_matrix
 from .matrices import frequent_confusions as frequent_confusions
 from .matrices import reliability_diagram as reliability_diagram
 from .panels import Panel as Panel
+from .panels import draw_each as draw_each
 from .panels import draw_panels as draw_panels
 from .sheets import contact_sheet as contact_sheet
 from .sheets import draw_contact_sheet as draw_contact_sheet

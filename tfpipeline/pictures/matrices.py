@@ -32,13 +32,13 @@ def confusion_matrix(
     axis.set(xlabel="answer", ylabel=reference, title=title)
     if count <= 40:
         short = [cut(name, LETTERS) for name in names]
-        axis.set_xticks(range(count), short, rotation=90, fontsize=7)
-        axis.set_yticks(range(count), short, fontsize=7)
+        axis.set_xticks(range(count), short, rotation=90, fontsize=8)
+        axis.set_yticks(range(count), short, fontsize=8)
     if count <= 20:
         for row, column in np.argwhere(matrix):
             color = "white" if share[row, column] > 50 else PLAIN
             text = f"{share[row, column]:.0f}" if share[row, column] >= 0.5 else "<1"
-            axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
+            axis.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
     return figure
 
 
@@ -52,7 +52,7 @@ def frequent_confusions(confusions: Sequence[tuple[str, str, int, float]], title
     figure = Figure(figsize=(8, 1.2 + 0.24 * len(confusions)), layout="constrained")
     axis = figure.subplots()
     bars = axis.barh(range(len(confusions)), [images for _, _, images, _ in confusions])
-    axis.bar_label(bars, [f"{images:,} ({share:.0%})" for _, _, images, share in confusions], fontsize=7, padding=2)
+    axis.bar_label(bars, [f"{images:,} ({share:.0%})" for _, _, images, share in confusions], fontsize=8, padding=2)
     pairs = [f"{cut(one, LETTERS)} → {cut(other, LETTERS)}" for one, other, _, _ in confusions]
     axis.set_yticks(range(len(confusions)), pairs, fontsize=8)
     axis.invert_yaxis()
@@ -73,7 +73,7 @@ def reliability_diagram(counts: np.ndarray, accuracy: np.ndarray, error: float, 
         title: a line above; the error is added to it.
     """
     figure = Figure(figsize=(5, 5.4), layout="constrained")
-    axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     bins, filled = len(counts), counts > 0
     places = (np.flatnonzero(filled) + 0.5) / bins
     axis.bar(places, accuracy[filled], width=0.95 / bins, label="accuracy")
@@ -82,7 +82,7 @@ def reliability_diagram(counts: np.ndarray, accuracy: np.ndarray, error: float, 
     axis.set_title(f"{title + ': ' if title else ''}expected calibration error {100 * error:.1f} %", fontsize=10)
     axis.legend(fontsize=8)
     drawn = below.bar(places, counts[filled], width=0.95 / bins, color="gray")
-    below.bar_label(drawn, [f"{count:,}" for count in counts[filled]], fontsize=6)
-    below.margins(y=0.25)
+    below.bar_label(drawn, [f"{count:,}" for count in counts[filled]], fontsize=8, rotation=90, padding=2)
+    below.margins(y=0.8)
     below.set(xlabel="confidence", ylabel="images")
     return figure

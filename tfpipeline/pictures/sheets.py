@@ -52,7 +52,7 @@ def draw_contact_sheet(
         axis.imshow(image, interpolation="nearest")
         folded = "\n".join(cut(line, LETTERS_PER_IMAGE) for line in caption.split("\n"))
         axis.text(
-            0.5, -0.04, folded, transform=axis.transAxes, ha="center", va="top", fontsize=7,
+            0.5, -0.04, folded, transform=axis.transAxes, ha="center", va="top", fontsize=8,
             color=colors[i] if colors is not None else PLAIN,
         )  # fmt: skip
     if title:

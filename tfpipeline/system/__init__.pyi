@@ -17,6 +17,8 @@ from .files import scratch_directory as scratch_directory
 from .files import sha256_of_file as sha256_of_file
 from .files import temporary_directory as temporary_directory
 from .files import write_file as write_file
+from .hashed_json import read_hashed as read_hashed
+from .hashed_json import write_hashed as write_hashed
 from .locks import lock as lock
 from .locks import lock_directory as lock_directory
 from .locks import lock_file as lock_file

@@ -178,6 +178,12 @@ def change(config: FlagsT, **values: typing.Any) -> FlagsT:
     return from_flat(type(config), flat(config) | values)
 
 
+def told_by(config: Flags) -> dict[str, typing.Any]:
+    """The values of the flags of a config that are not their defaults, by name."""
+    defaults = {field.name: field.default for field in fields_of(type(config))}
+    return {name: value for name, value in flat(config).items() if value != defaults[name]}
+
+
 def experiment_of(config: Flags) -> dict[str, typing.Any]:
     """The values of the flags that decide the result of a training, by name."""
     decisive = {field.name for field in fields_of(type(config)) if field.metadata[_EXPERIMENT]}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import json
 import pathlib
 import re
@@ -17,12 +16,12 @@ from tfpipeline import training
 from tfpipeline.system import (
     UserError,
     lock,
+    read_hashed,
     remove_leftovers,
     sha256_of_file,
     this_process,
-    to_json,
     write_csv,
-    write_file,
+    write_hashed,
 )
 from tfpipeline.training import distributed
 from tfpipeline.training.clock import CLOCK
@@ -30,7 +29,6 @@ from tfpipeline.training.clock import CLOCK
 Say = Callable[[str], None]
 
 LOCK, CONFIG, HISTORY, CHECKPOINTS = "lock", "config.json", "history.csv", "checkpoints"
-_HASH = "sha256"  # In config.json, beside "flags".
 _KINDS: dict[str, type] = {"flags": dict, "experiment": dict, "machine": dict, "class_names": list}
 FIGURES, MODEL, GRADIENTS, EVALUATION = "figures.json", "model.keras", "gradients.csv", "evaluation.json"
 
@@ -166,35 +164,7 @@ def check_same_experiment(saved: dict, now: dict, may_change: Collection[str] = 
 
 def write_config(directory: pathlib.Path, config: dict) -> None:
     """Writes config.json, with a hash over all that it says."""
-    _write_hashed(directory / CONFIG, config)
-
-
-def _write_hashed(path, content):
-    content = json.loads(to_json(content))  # As it is read again.
-    write_file(path, (to_json({**content, _HASH: _hash_of(content)}, indent=2) + "\n").encode())
-
-
-def _read_hashed(path):
-    """What `_write_hashed` wrote; None where there is no file. ValueError says how it is damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(content, dict):
-        raise ValueError("it is no table")
-    last = next(reversed(content), None)
-    rest = {name: value for name, value in content.items() if name != last}
-    if last == _HASH and content[last] == _hash_of(rest):
-        return rest
-    if _HASH in content or (last is not None and content[last] == _hash_of(rest)):  # Under a damaged name.
-        raise ValueError("it does not have the hash that it names")
-    return content  # What was written by version 0.1 has no hash.
-
-
-def _hash_of(content):
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    write_hashed(directory / CONFIG, config)
 
 
 def write_history(directory: pathlib.Path, rows: list[dict]) -> None:
@@ -212,8 +182,10 @@ def read_config(directory: pathlib.Path) -> dict | None:
     """
     path = directory / CONFIG
     try:
-        config = _read_hashed(path)
-        for name, kind in _KINDS.items() if config is not None else ():
+        config = read_hashed(path)
+        if config is None:
+            return None
+        for name, kind in _KINDS.items():
             if not isinstance(config.get(name, kind()), kind) or (name == "flags" and name not in config):
                 raise ValueError(f"{name} is not what it must be")
         return config
@@ -270,7 +242,7 @@ def _same_row(row, saved):
 
 def write_figures(directory: pathlib.Path, figures: dict) -> None:
     """Writes figures.json: what the training printed last, or the step at which it diverged."""
-    _write_hashed(directory / FIGURES, figures)
+    write_hashed(directory / FIGURES, figures)
 
 
 def read_figures(directory: pathlib.Path) -> dict:
@@ -281,7 +253,7 @@ def read_figures(directory: pathlib.Path) -> dict:
     """
     path = directory / FIGURES
     try:
-        return _read_hashed(path) or {}
+        return read_hashed(path) or {}
     except ValueError as error:
         raise UserError(
             f"{path} is damaged ({error}); remove it: the same jobs.train command with --resume writes it again"
@@ -296,7 +268,7 @@ def write_evaluation(place: pathlib.Path, directory: pathlib.Path, said: dict) -
         directory: of the run; the file says of which network the evaluation is.
         said: what else there is to say, for JSON.
     """
-    _write_hashed(place / EVALUATION, {"network": sha256_of_file(directory / MODEL), **said})
+    write_hashed(place / EVALUATION, {"network": sha256_of_file(directory / MODEL), **said})
 
 
 def read_evaluation(place: pathlib.Path, directory: pathlib.Path) -> dict | None:
@@ -308,12 +280,29 @@ def read_evaluation(place: pathlib.Path, directory: pathlib.Path) -> dict | None
     path = place / EVALUATION
     again = "jobs.evaluate makes the evaluation anew"
     try:
-        said = _read_hashed(path)
+        said = read_hashed(path)
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); {again}") from error
     if said is not None and said.get("network") != sha256_of_file(directory / MODEL):
         raise UserError(f"{path} is of another network than {directory} has now; {again}")
     return said
+
+
+def run_of_evaluation(place: pathlib.Path) -> pathlib.Path:
+    """The directory of the run that an evaluation is of: that in which it lies, else the one that it names.
+
+    Args:
+        place: the directory of the evaluation.
+
+    Raises:
+        UserError: it is damaged, or of version 0.1 and lies in no run.
+    """
+    if (place.parent / CONFIG).is_file():
+        return place.parent
+    try:
+        return pathlib.Path((read_hashed(place / EVALUATION) or {})["flags"]["run"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{place / EVALUATION} does not say its run ({error}); jobs.evaluate writes it anew") from error
 
 
 def read_gradients(directory: pathlib.Path) -> dict[str, list[float]]:
