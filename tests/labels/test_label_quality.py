@@ -1,13 +1,14 @@
 """Labels judged by second opinions: the formulas against NumPy on full distributions, and the command's files."""
 
 import csv
+import pathlib
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import command, label_quality
+from jobs import command, label_imagenet64, label_quality
 from labeling.labels.opinions import (
     confident_disagreement,
     fit_temperature,
@@ -19,7 +20,9 @@ from labeling.labels.span import Span
 from labeling.labels.spec import LabelSpec
 from labeling.labels.store import create_labels
 from tests.support.images import store_of
+from tests.support.images_on_disk import encoded, write_folder
 from tfpipeline.batches import Answers
+from tfpipeline.images import shapes
 from tfpipeline.system.errors import UserError
 
 CLASSES, K = 12, 4
@@ -210,3 +213,23 @@ def test_planted_errors_stand_first_among_doubted_classes(tmp_path, images):
     assert {int(row["index"]) for row in rows[:6]} >= set(swapped)
     assert [row["name"] for row in rows] == [images.names[int(row["index"])] for row in rows] and len(rows) == 40
     assert (tmp_path / "out" / "doubted.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.extras
+def test_of_twenty_images_in_a_wrong_folder_most_stand_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFPIPELINE_CACHE", str(tmp_path / "cache"))
+    planted = set(np.random.default_rng(0).choice(400, 20, replace=False).tolist())
+    photos = {}
+    for number in range(400):
+        pixels, kind = shapes.draw(0, "train", number)
+        folder = shapes.NAMES[(kind + 5) % len(shapes.NAMES) if number in planted else kind]
+        photos[f"{folder}/{number:03d}.png"] = encoded(pixels)
+    write_folder(tmp_path / "photos", photos)
+    label = ["--images", f"folder:{tmp_path / 'photos'}", "--teacher", "bundled", "--out", str(tmp_path / "labels")]
+    label_imagenet64.run(command.parse(label_imagenet64.Config, [*label, "--quiet"], "label", ""))
+    judge = ["--labels", str(tmp_path / "labels"), "--images", f"folder:{tmp_path / 'photos'}"]
+    judge += ["--out", str(tmp_path / "out"), "--quiet"]
+    label_quality.run(command.parse(label_quality.Config, judge, "quality", ""))
+    with open(tmp_path / "out" / "doubted.csv", newline="") as file:
+        first = [int(pathlib.PurePath(row["name"]).stem) for row in csv.DictReader(file)][:40]
+    assert len(planted.intersection(first)) >= 15
