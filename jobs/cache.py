@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from jobs import command
-from tfpipeline.images import CachedStore, default_cache, list_stores, remove_cached
+from tfpipeline.images import CachedStore, default_cache, list_stores, remove_cached, remove_locks
 from tfpipeline.system import FlagError, print_table
 from tfpipeline.system.flags import Flags, Range, flag
 
@@ -37,6 +37,8 @@ def run(config: Config) -> dict:
     stores = list_stores(cache)
     old = [store for store in stores if config.prune and store.days >= config.days and store.in_use is False]
     removed = {store.directory for store in old if remove_cached(store)}
+    if config.prune:
+        remove_locks(cache)
     if stores:
         print_table([("store", "images", "MB", "opened", "state"), *(_row(store, removed) for store in stores)])
     left = [store for store in stores if store.directory not in removed]

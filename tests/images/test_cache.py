@@ -11,6 +11,7 @@ from tests.support.images import store_of
 from tests.support.images_on_disk import encoded, pixels_of, write_folder
 from tests.support.processes import Child
 from tfpipeline.images.cache import list_stores
+from tfpipeline.images.store import lock_store
 from tfpipeline.system import FlagError, write_file
 
 DAY = 86_400
@@ -118,6 +119,16 @@ def test_what_a_killed_removal_left_is_removed(cache, kept):
     os.utime(store, (0, 0))
     assert run("--cache", cache, "--prune")["removed"] == 1
     assert not store.exists()
+
+
+def test_locks_that_killed_processes_left_are_removed_and_those_that_are_held_stay(cache):
+    left, held, other = (cache / f".{name}.lock" for name in ("a-0123456789abcdef", "b-0123456789abcdef", "mine"))
+    left.touch(), other.touch()
+    with lock_store(cache / held.name[1:-5]):
+        run("--cache", cache, "--list")
+        assert left.exists()
+        run("--cache", cache, "--prune")
+        assert not left.exists() and held.exists() and other.exists()
 
 
 def test_a_cache_that_is_not_there_is_empty(tmp_path):

@@ -2,6 +2,7 @@ from . import shapes as shapes
 from .cache import CachedStore as CachedStore
 from .cache import list_stores as list_stores
 from .cache import remove_cached as remove_cached
+from .cache import remove_locks as remove_locks
 from .file_names import compose_name as compose_name
 from .flags import ImageFlags as ImageFlags
 from .given_files import GivenFiles as GivenFiles

@@ -16,9 +16,10 @@ from tfpipeline.images.store import (
     lock_store,
     remove_store,
 )
-from tfpipeline.system import lock
+from tfpipeline.system import lock, remove_unless_locked
 
 _NAME = re.compile(r".+-[0-9a-f]{16}")
+_LOCK = re.compile(rf"\.{_NAME.pattern}\.lock")
 SECONDS_PER_DAY = 86_400
 
 
@@ -105,3 +106,10 @@ def remove_cached(store: CachedStore) -> bool:
                 return False
         remove_store(store.directory)
     return True
+
+
+def remove_locks(cache: pathlib.Path) -> None:
+    """Removes the files of locks on stores that killed processes left in a cache; those that are held stay."""
+    for path in cache.glob(".*.lock"):
+        if _LOCK.fullmatch(path.name):
+            remove_unless_locked(path)
