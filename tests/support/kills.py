@@ -60,6 +60,8 @@ class _Changes:
 
     def __init__(self, end):
         self.end, self.process = end, os.getpid()
+        if end.signal != signal.SIGKILL:  # Here, as any thread may make the change.
+            signal.signal(signal.SIGALRM, lambda *_: os.kill(self.process, end.signal))
         self._count = mmap.mmap(-1, 8)  # Shared with the children.
 
     @property
@@ -74,8 +76,6 @@ class _Changes:
         if self.count != self.end.change:
             return
         if self.end.delay and os.getpid() == self.process:
-            if self.end.signal != signal.SIGKILL:
-                signal.signal(signal.SIGALRM, lambda *_: os.kill(self.process, self.end.signal))
             # Ends a process as SIGKILL does where nobody hears it: nothing of it runs on.
             signal.setitimer(signal.ITIMER_REAL, self.end.delay)
         else:
