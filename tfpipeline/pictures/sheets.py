@@ -7,7 +7,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from tfpipeline.pictures.figure import PLAIN, cut
 
-INCHES_PER_IMAGE = 1.25
+INCHES_PER_IMAGE = 1.4
 LETTERS_PER_IMAGE = 18
 
 
@@ -29,7 +29,7 @@ def contact_sheet(
     """
     rows = -(-len(images) // columns)
     lines = max((caption.count("\n") + 1 for caption in captions), default=1)
-    height = rows * INCHES_PER_IMAGE * (1 + 0.16 * lines) + (0.4 if title else 0.1)
+    height = rows * INCHES_PER_IMAGE * (1 + 0.12 * lines) + (0.4 if title else 0.1)
     figure = Figure(figsize=(columns * INCHES_PER_IMAGE, height), layout="constrained")
     draw_contact_sheet(figure, images, captions, colors, columns, title)
     return figure
