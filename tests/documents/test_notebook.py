@@ -35,8 +35,8 @@ def test_it_defines_nothing(notebook):
 
 def test_its_commands_have_these_flags(notebook):
     source = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    lines = re.findall(r"^!\{sys\.executable\} -m jobs\.(.*)$", source, re.M)
-    assert len(lines) == 5
+    lines = re.findall(r"^ *!\{sys\.executable\} -m jobs\.(.*)$", source, re.M)
+    assert len(lines) == 9
     for line in lines:
         name, *words = shlex.split(re.sub(r"\{(LIMIT|EPOCHS)\}", "1", line))
         job = importlib.import_module(f"jobs.{name}")
@@ -97,5 +97,6 @@ def test_it_runs_from_the_first_cell_to_the_last(notebook, tmp_path, monkeypatch
     printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
     assert f'"run": "{run}"' in printed
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    assert (tmp_path / "work" / "run-photos" / "model.keras").is_file()
     assert list((tmp_path / "work" / "mirror").rglob("step-*.npz"))
