@@ -46,7 +46,7 @@ class Task:
         method: by which the adaptation of new labels is to be found; "none" where there is none, or it is known.
         runtime: what computes the answers; None where that is to be measured.
         batch_size: images at a time; None where that is to be measured.
-        engine: of labeling.work.distributed, which spreads the work with --runner beam; else None.
+        engine: of labeling.work.distributed, which spreads the work with --runner beam or ray; else None.
         console: where progress goes.
     """
 
@@ -116,11 +116,7 @@ def build_task(config: Config, console: Console) -> Task:
         UserError: something cannot be read or loaded, or the labels that are there were made otherwise.
         FlagError: flags do not go with each other, or with what is read.
     """
-    engine = None
-    if config.work.runner == "beam":
-        from labeling.work import on_beam  # needs Beam
-
-        engine = on_beam.open_engine(config.work.beam_option)
+    engine = open_engine(config.work)
     out, precision = pathlib.Path(config.labels.out), config.work.precision
     if precision != "float32" and (note := note_on_bfloat16()):
         console.say(note)
@@ -145,6 +141,24 @@ def build_task(config: Config, console: Console) -> Task:
     spec = dataclasses.replace(spec, adaptation=adaptation)
     check_may_write(out, spec)
     return Task(config, images, experts, spec, method, runtime, batch_size, engine, console)
+
+
+def open_engine(work: WorkFlags) -> distributed.Engine | None:
+    """The engine of --runner; None where this process labels.
+
+    Raises:
+        UserError: its package is not installed.
+        FlagError: it does not have the options that are given.
+    """
+    if work.runner == "beam":
+        from labeling.work import on_beam  # needs Beam
+
+        return on_beam.open_engine(work.beam_option)
+    if work.runner == "ray":
+        from labeling.work import on_ray  # needs Ray
+
+        return on_ray.open_engine(work.worker_cores)
+    return None
 
 
 def choose_adaptation(flags: AdaptFlags, out: pathlib.Path, spec: LabelSpec) -> tuple[Adaptation | None, AdaptMethod]:
@@ -217,7 +231,7 @@ def choose_way(work: WorkFlags, out: pathlib.Path) -> tuple[str | None, int | No
                 "--out"
             )
         return runtime or labeled.runtime, batch_size or labeled.batch_size or runtime_choice.DEFAULT_BATCH_SIZE
-    if work.runner == "beam":  # Its workers run on other machines than this one.
+    if work.runner != "local":  # Its workers run on other machines than this one.
         return runtime or runtimes.RUNTIMES[0], batch_size or runtime_choice.DEFAULT_BATCH_SIZE
     return runtime, batch_size
 

@@ -2,6 +2,7 @@ from . import distributed as distributed
 from . import gate as gate
 from . import labeler as labeler
 from . import on_beam as on_beam
+from . import on_ray as on_ray
 from . import runtime_choice as runtime_choice
 from . import runtimes as runtimes
 from . import sample as sample

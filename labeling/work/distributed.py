@@ -1,4 +1,4 @@
-"""Labeling by the workers of an engine, such as Apache Beam: the missing shards go in, and the engine spreads them.
+"""Labeling by the workers of an engine, Apache Beam or Ray: the missing shards go in, and the engine spreads them.
 
 What all engines share is here: a request to stop, progress, and that nobody is waited for without end.
 """
@@ -27,7 +27,8 @@ Engine = Callable[[Plan, Sequence[Span], GiveUp], None]
 """Labels spans by workers, and returns when they are done.
 
 It is called in the main thread, where what it waits for can be interrupted. It may call the last argument, from any
-thread, with the reason why waiting is in vain. It raises UserError where it gave up, of itself or interrupted.
+thread, with the reason why waiting is in vain. Where that is so, a KeyboardInterrupt interrupts it. It raises UserError
+where it gave up of itself.
 """
 
 
@@ -63,7 +64,9 @@ def label(
             with _Ticket(store.directory) as ticket, _Watch(ticket, show, stop, worker_timeout) as watch:
                 try:
                     engine(dataclasses.replace(plan, ticket=str(ticket.path)), left, watch.give_up)
-                except UserError as error:
+                except (Exception, KeyboardInterrupt) as error:
+                    if watch.reason is None and not isinstance(error, UserError):
+                        raise
                     stop.raise_if_requested(SAVED)
                     if watch.reason is None:
                         raise UserError(f"{error}; {SAVED}; run the same command again to go on") from error
@@ -157,7 +160,7 @@ class _Watch:
 
     def __enter__(self):
         self._others = set(psutil.Process().children(recursive=True))
-        self._previous = signal.signal(signal.SIGUSR1, self._raise_reason)
+        self._previous = signal.signal(signal.SIGUSR1, self._raise_interrupt)
         self._thread.start()
         return self
 
@@ -179,9 +182,9 @@ class _Watch:
                 child.kill()
         signal.pthread_kill(self._main, signal.SIGUSR1)
 
-    def _raise_reason(self, *_):
+    def _raise_interrupt(self, *_):
         if not self._ended.is_set():
-            raise self.reason
+            raise KeyboardInterrupt  # Ray swallows any other exception.
 
     def _look(self):
         last, sign = time.monotonic(), (self._show(), self._ticket.touched())

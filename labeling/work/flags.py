@@ -24,15 +24,23 @@ class WorkFlags(Flags):
         metavar="N",
         within=Range(at_least=1),
     )
-    runner: Literal["local", "beam"] = flag("local", "who labels: this process, or the workers of Apache Beam")
+    runner: Literal["local", "beam", "ray"] = flag(
+        "local", "who labels: this process, or the workers of Apache Beam or Ray"
+    )
     beam_option: tuple[str, ...] = flag(
         (),
         "an option of Beam's own with --runner beam, such as direct_num_workers=2; may be repeated",
         metavar="NAME=VALUE",
     )
+    worker_cores: int | None = flag(
+        None,
+        "cores of each worker with --runner ray (default: those of the smallest machine)",
+        metavar="N",
+        within=Range(at_least=1),
+    )
     worker_timeout: int = flag(
         600,
-        "seconds without an answer of any worker of --runner beam, after which what is left goes to others",
+        "seconds without an answer of any worker of --runner beam or ray, after which what is left goes to others",
         metavar="SECONDS",
         within=Range(at_least=1),
     )
@@ -42,3 +50,5 @@ class WorkFlags(Flags):
         super().__post_init__()
         if self.beam_option and self.runner != "beam":
             raise FlagError(f"--beam-option {self.beam_option[0]} is for --runner beam; give both or neither")
+        if self.worker_cores is not None and self.runner != "ray":
+            raise FlagError(f"--worker-cores {self.worker_cores} is for --runner ray; give both or neither")

@@ -7,9 +7,13 @@ has verified the images and the teachers; a worker gets plain values and opens a
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 import pathlib
+import socket
 from collections.abc import Sequence
+
+import tensorflow as tf
 
 from labeling.enlarging import Expert
 from labeling.labels import LabelStore, Span, open_labels
@@ -23,6 +27,8 @@ from tfpipeline.batches import concatenate
 from tfpipeline.images import ImageStore, map_images, parse_joined
 from tfpipeline.system import UserError
 
+_ROOT = pathlib.Path(__file__).parents[2]
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -35,6 +41,7 @@ class Plan:
         trust: whether they may do more than compute.
         batch_size: images per step.
         ticket: no further shard is begun once this file is gone; each batch that is answered touches it.
+        versions: of `find_versions`, where the work was started.
     """
 
     images: str
@@ -43,6 +50,7 @@ class Plan:
     batch_size: int
     trust: bool = False
     ticket: str = ""
+    versions: tuple[tuple[str, str], ...] = ()
 
 
 def plan_of(
@@ -63,18 +71,42 @@ def plan_of(
         teachers=tuple(expert.teacher.spec for expert in experts),
         batch_size=batch_size,
         trust=trust,
+        versions=find_versions(),
     )
+
+
+def find_versions() -> tuple[tuple[str, str], ...]:
+    """(what computes the answers, which version of it this machine has), with the hash of this program's own code."""
+    code = hashlib.sha256()
+    for room in ("labeling", "tfpipeline"):
+        for path in sorted((_ROOT / room).rglob("*.py")):
+            code.update(path.read_bytes())
+    return ("tensorflow", tf.__version__), ("the code of this program", code.hexdigest()[:12])
 
 
 class Worker:
     """What a worker process keeps between shards: the teachers, the images and the label store.
 
     Raises:
-        UserError: this machine has other images, or another teacher, than the labels are to be of.
+        UserError: this machine has other images, or another teacher, than the labels are to be of, or another version
+            of what computes them; names the machine.
     """
 
     def __init__(self, plan: Plan):
         self.plan = plan
+        try:
+            self._open()
+        except UserError as error:
+            raise UserError(f"the worker on {socket.gethostname()} refuses: {error}") from error
+
+    def _open(self):
+        plan, here = self.plan, dict(find_versions())
+        for name, version in plan.versions:
+            if here[name] != version:
+                raise UserError(
+                    f"{name} is {here[name]} here and {version} where the command was started; install the same "
+                    "on every worker"
+                )
         self.store = open_labels(plan.labels)
         spec = self.store.spec
         self.images = map_images(pathlib.Path(plan.images), spec.images_sha256)

@@ -1,6 +1,7 @@
 """The labeling plan on Apache Beam: whoever labels, and whoever dies, the store is that of the local runner."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -18,13 +19,13 @@ import pytest
 import labeling.work
 from jobs import command, label_imagenet64
 from labeling.labels.store import LabelStore, open_labels
+from tests.support import engines
 from tests.support.disk import contents
-from tests.support.processes import Child
+from tests.support.engines import IMAGES, SHARD, wait_for_shards, without_speed
 from tests.support.repository import ROOT, commands
 from tests.support.tiny_teachers import save_hub_module
 from tfpipeline.system.errors import FlagError, Stopped, UserError
 
-IMAGES, SHARD = 480, 2
 PROCESSES = ("direct_num_workers=2", "direct_running_mode=multi_processing")
 WITH_ROOT = {**os.environ, "PYTHONPATH": str(ROOT)}
 THREADS = ("direct_num_workers=2", "direct_running_mode=multi_threading")
@@ -32,31 +33,20 @@ THREADS = ("direct_num_workers=2", "direct_running_mode=multi_threading")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with two tiny teachers of 12 classes, a subset of these, and the cache of the images."""
-    directory = tmp_path_factory.mktemp("place")
-    save_hub_module(directory / "first", classes=12, size=64)
-    save_hub_module(directory / "second", classes=12, size=16, softmax=True, seed=1)
-    (directory / "subset.txt").write_text("7\n2\n3\n11\n5\n")
-    return directory
+    return engines.build_place(tmp_path_factory.mktemp("place"))
+
+
+def on_beam(switches, beam):
+    """The switches, and Beam's options; none of it where there are none."""
+    return switches if beam is None else (*switches, "--runner", "beam", *(f"--beam-option={one}" for one in beam))
 
 
 def arguments(place, out, *switches, beam=None):
-    """The command's arguments: two teachers fed in their own ways, two views, a subset of the classes."""
-    flags = ["--images", "shapes", "--limit", IMAGES, "--cache", place / "cache", "--out", out]
-    flags += ["--teacher", place / "first", "--teacher", place / "second", "--classes", place / "subset.txt"]
-    flags += ["--interpolation", "bicubic", "--interpolation", "area", "--weight", 2, "--weight", 1]
-    flags += ["--teacher-range", "0..1", "--teacher-range", "tf"]
-    flags += ["--views", "identity,crop:4:8:40:flip", "--keep-views"]
-    flags += ["--top-k", 3, "--shard-size", SHARD, "--batch-size", 1, "--runtime", "tensorflow", "--no-gate"]
-    if beam is not None:
-        flags += ["--runner", "beam", *(f"--beam-option={option}" for option in beam)]
-    return [str(flag) for flag in [*flags, *switches]]
+    return engines.arguments(place, out, *on_beam(switches, beam))
 
 
 def run(place, out, *switches, beam=None):
-    return label_imagenet64.run(
-        command.parse(label_imagenet64.Config, arguments(place, out, *switches, beam=beam), "label", "")
-    )
+    return engines.run(place, out, *on_beam(switches, beam))
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +54,6 @@ def local(place):
     """The store of the local runner, and its figures."""
     figures = run(place, place / "local")
     return contents(place / "local"), figures
-
-
-def without_speed(figures):
-    return {name: value for name, value in figures.items() if name not in ("seconds", "images_per_second", "out")}
 
 
 @pytest.mark.extras
@@ -166,17 +152,7 @@ def test_a_signal_is_heard_between_shards(tmp_path, place, local, monkeypatch):
 
 
 def start(place, out, *switches, beam):
-    """The command in a process of its own, as people run it."""
-    return Child(out.with_suffix(".txt"), main, arguments(place, out, *switches, beam=beam))
-
-
-def main(flags):
-    command.main(label_imagenet64.Config, label_imagenet64.run, label_imagenet64.EXAMPLE, flags)
-
-
-def wait_for_shards(child, out, count):
-    while len(list(out.glob("labels-*.npz"))) < count:
-        assert not child.ended(0.05), child.said()
+    return engines.start(place, out, *on_beam(switches, beam))
 
 
 def processes_below(process_id):
@@ -351,6 +327,10 @@ def test_a_worker_with_other_files_refuses(tmp_path, place, local):
     other = str(save_hub_module(tmp_path / "other", classes=12, size=64, seed=2))
     with pytest.raises(UserError, match=r"other is another one on this worker \(\w+\) than in the label store"):
         Worker(Plan(plan.images, plan.labels, (other, teachers[1]), 1, ""))
+    older = (("tensorflow", "1.15.0"),)
+    refuses = rf"^the worker on {socket.gethostname()} refuses: tensorflow is 2.* here and 1.15.0 where the command was"
+    with pytest.raises(UserError, match=refuses):
+        Worker(dataclasses.replace(plan, versions=older))
     with pytest.raises(UserError, match="gone cannot be opened here"):
         Worker(Plan(str(place / "gone"), plan.labels, teachers, 1, ""))
     (tmp_path / "store.json").write_text(
@@ -389,7 +369,8 @@ def test_the_options_in_the_document_are_options_of_beam():
     for line in lines:
         config = command.parse(label_imagenet64.Config, line, "label", "")
         runners.add(options_of(config.work.beam_option).get_all_options()["runner"])
-    assert runners == {None, "FlinkRunner", "PortableRunner", "DataflowRunner"}
+    on_dask = "apache_beam.runners.dask.dask_runner.DaskRunner"
+    assert runners == {None, "FlinkRunner", "PortableRunner", "DataflowRunner", on_dask}
 
 
 def test_an_option_of_beam_is_for_beam(tmp_path, place):
