@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
@@ -19,13 +20,25 @@ try:
 except ImportError as error:
     raise UserError(f"--runner ray needs ray ({error}): pip install 'ray>=2.60,<3'") from error
 
+_SECONDS_TO_ANSWER = 10
+
 
 def open_engine(cores: int | None) -> Engine:
     """The engine that labels on the cluster that RAY_ADDRESS names; without it, on one that Ray finds or starts here.
 
     Args:
         cores: of each worker; None for those of the smallest machine that has any.
+
+    Raises:
+        UserError: nothing answers there, for which Ray itself would wait for minutes.
     """
+    address = os.environ.get("RAY_ADDRESS", "")
+    host, _, port = address.rpartition(":")
+    if "://" not in address and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER).close()
+        except (OSError, OverflowError) as error:
+            raise UserError(f"RAY_ADDRESS is {address}, where nothing answers ({error}); start Ray there") from error
 
     def run(plan: Plan, spans: Sequence[Span], give_up: GiveUp) -> None:
         try:

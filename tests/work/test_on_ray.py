@@ -102,6 +102,16 @@ def test_a_worker_with_another_teacher_is_named_with_its_machine(tmp_path, place
     assert list((tmp_path / "labels").glob("labels-*.npz")) == []
 
 
+@pytest.mark.extras
+def test_an_address_where_nothing_answers_is_named_before_anything_is_read(tmp_path, place, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        address = f"127.0.0.1:{door.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError, match=rf"^RAY_ADDRESS is {address}, where nothing answers \(.*\); start Ray there$"):
+        engines.run(place, tmp_path / "labels", *ON_RAY)
+    assert not (tmp_path / "labels").exists()
+
+
 def test_the_cores_of_workers_are_for_ray(tmp_path, place):
     with pytest.raises(FlagError, match="--worker-cores 2 is for --runner ray; give both or neither"):
         engines.run(place, tmp_path / "labels", "--worker-cores", "2")
