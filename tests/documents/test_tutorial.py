@@ -70,5 +70,6 @@ def test_the_commands_of_the_tutorial_run_one_after_the_other(tmp_path, monkeypa
         capsys.readouterr()
         exec(lines, names)
         assert rows[0]["class_1"] in capsys.readouterr().out
-    assert "## Limits" in (tmp_path / "exported" / "model_card.md").read_text()
+    card = (tmp_path / "exported" / "model_card.md").read_text()
+    assert "## Limits" in card and "    python -m jobs.label_imagenet64 --images folder:photos --size 64" in card
     assert json.loads((tmp_path / "predicted" / "predictions.jsonl").read_text().splitlines()[0])["answers"]
