@@ -29,7 +29,7 @@ from tfpipeline.training import note_on_bfloat16
 
 # Flags that bear on where and how fast labels are made, not on what they are.
 _OF_ONE_CALL = {
-    *("out", "quiet", "batch_size", "runner", "beam_option", "worker_timeout"),
+    *("out", "quiet", "batch_size", "runner", "beam_option", "worker_cores", "worker_timeout"),
     *(field.name for field in dataclasses.fields(ModeFlags)),
 }
 
