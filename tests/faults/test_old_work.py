@@ -193,7 +193,7 @@ def test_half_done_labels_are_completed_by_the_same_shards(results, same_machine
     old_shards = {path.name: sha256_of(path) for path in (OLD / "labels-half").glob("labels-*.npz")}
     assert 0 < len(old_shards) < len(shards) and old_shards.items() <= shards.items()
     assert sha256_of(store / "spec.json") == sha256_of(OLD / "labels-half" / "spec.json")
-    assert {path.name for path in store.iterdir()} == {*shards, "spec.json"}, "leftovers of the kill"
+    assert {path.name for path in store.iterdir()} == {*shards, "spec.json", "labeling.json"}, "leftovers of the kill"
     if same_machine:
         assert shards == EXPECTED["shards"]
     else:
