@@ -24,6 +24,7 @@ import numpy as np
 from jobs import command, evaluate, label_imagenet64, train
 from labeling.labels import create_labels, open_labels, read_flags
 from tfpipeline.images import ImageFlags, open_images, shapes
+from tfpipeline.images.mapped import VERIFIED
 from tfpipeline.images.store import open_store
 from tfpipeline.system import UserError
 from tfpipeline.training import checkpoint, run_directory
@@ -135,7 +136,9 @@ def _kinds(directory, run, labels, teachers) -> Iterator[Kind]:
     yield Kind("figures.json", [run / run_directory.FIGURES], lambda: run_directory.read_figures(run), 0.07)
     yield Kind("history.csv", [run / run_directory.HISTORY], lambda: run_directory.read_history(run), 0.05)
     yield Kind("evaluation", evaluation, read_pictures, 0.1)
-    stored_images = [path for path in sorted(store.directory.iterdir()) if path.stat().st_size]
+    # A record of the last verification that is damaged counts for nothing: the images are verified again.
+    files = [path for path in sorted(store.directory.iterdir()) if path.name != VERIFIED]
+    stored_images = [path for path in files if path.stat().st_size]
     yield Kind("image store", stored_images, read_images, 0.18)
     yield Kind("label store", sorted(labels.iterdir()), read_labels, 0.15)
     for teacher in teachers:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 import numpy as np
@@ -128,10 +129,13 @@ def test_killed_and_stopped_workers_started_again_give_the_same_bytes(cache, tmp
     assert f"stopped by SIGTERM; step 19 of 24 is saved in {run} for --resume" in other.said()
 
     chief, _ = pair(tmp_path, [*argv, "--worker-timeout", "10"], 1, signal.SIGSTOP, 21)
-    assert chief.exit_code == 75, chief.said()
-    assert "stopped, as worker 1 at 127.0.0.1:" in chief.said()
-    assert "has not answered for 10 seconds: it hangs, or needs longer, for which --worker-timeout" in chief.said()
-    assert f"step 22 of 24 is saved in {run} for --resume; end that worker" in chief.said()
+    if chief.exit_code == 75:
+        assert "stopped, as worker 1 at 127.0.0.1:" in chief.said()
+        assert "has not answered for 10 seconds: it hangs, or needs longer, for which --worker-timeout" in chief.said()
+        assert re.search(rf"step 2\d of 24 is saved in {run} for --resume; end that worker", chief.said())
+    else:  # It was stopped inside a step, which only TensorFlow's heartbeats tell.
+        assert chief.exit_code == 1, chief.said()
+        assert re.search(r"train: worker 1 at 127.0.0.1:\d+ does not answer any more; end it, and start", chief.said())
 
     children = pair(tmp_path, argv, step="last")
     assert [child.exit_code for child in children] == [0, 0], [child.said() for child in children]
