@@ -8,7 +8,7 @@ PARALLEL := -n 3 --dist worksteal
 COURSES := exp1_1 exp1_2 exp1_3 exp1_4 exp2 patchify optimizers dropout pooling resolution smoothing interpolation
 COURSES_SCALE := small
 
-.PHONY: demo check test test-long lint test-peers test-extras test-kills sweep-imagenet64 courses clean
+.PHONY: demo check test test-long lint test-peers test-extras test-ray test-kills sweep-imagenet64 courses clean
 .DELETE_ON_ERROR:
 
 # The stamps are newer than the requirement files once these are installed.
@@ -56,6 +56,10 @@ test-peers: $(VENV)/peers.stamp
 # What needs the optional packages: OpenVINO, Apache Beam and others.
 test-extras: $(VENV)/extras.stamp
 	$(BIN)/python -m pytest -q -m extras
+
+# A cluster of Ray on this machine, whose workers and machines die. On a busy machine it may take long.
+test-ray: $(VENV)/extras.stamp
+	TFPIPELINE_TEST_RAY=1 $(BIN)/python -m pytest -q tests/work/test_on_ray.py
 
 # Every command, killed KILLS times and run again: what is left is what one undisturbed run leaves.
 KILLS ?= 10

@@ -57,6 +57,7 @@ def open_engine(cores: int | None) -> Engine:
 def _connect() -> Iterator[None]:
     """A context in which Ray works for this process; it ends the workers after it, also those that hang."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Else a Ray of its own reports to its makers.
+    os.environ.setdefault("RAY_TMPDIR", "/tmp")  # Its sockets have paths of 107 bytes at most, ours would be longer.
     heard = signal.getsignal(signal.SIGTERM)
     try:
         context = ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)

@@ -1,5 +1,7 @@
 """A labeling of every complication, small enough for the tests of each engine that spreads it."""
 
+import os
+
 from jobs import command, label_imagenet64
 from tests.support.processes import Child
 from tests.support.tiny_teachers import save_hub_module
@@ -33,10 +35,11 @@ def run(place, out, *switches):
 
 def start(place, out, *switches):
     """The command in a process of its own, as people run it."""
-    return Child(out.with_suffix(".txt"), _main, arguments(place, out, *switches))
+    return Child(out.with_suffix(".txt"), _main, arguments(place, out, *switches), dict(os.environ))
 
 
-def _main(flags):
+def _main(flags, environment):
+    os.environ.update(environment)  # The server that it is forked from may be older than what a test has set.
     command.main(label_imagenet64.Config, label_imagenet64.run, label_imagenet64.EXAMPLE, flags)
 
 

@@ -2,10 +2,13 @@
 
 import contextlib
 import dataclasses
+import os
 import pathlib
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 
 import psutil
 import pytest
@@ -20,6 +23,10 @@ from tests.support.tiny_teachers import save_hub_module
 from tfpipeline.system.errors import FlagError, UserError
 
 NODES = 2
+on_a_cluster = pytest.mark.skipif(
+    "TFPIPELINE_TEST_RAY" not in os.environ,
+    reason="a cluster of Ray that loses machines takes minutes, not always as many: make test-ray",
+)
 ON_RAY = ("--runner", "ray")
 
 
@@ -40,6 +47,8 @@ def cluster(monkeypatch):
     """A head without workers, and machines of one core each, which are raylets on this one."""
     from ray.cluster_utils import Cluster
 
+    short = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # Its sockets have paths of 107 bytes at most.
+    monkeypatch.setenv("RAY_TMPDIR", short)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     head = {"num_cpus": 0, "include_dashboard": False, "no_monitor": True, "include_log_monitor": False}
@@ -48,6 +57,7 @@ def cluster(monkeypatch):
     cluster.machines = [cluster.add_node(num_cpus=1, include_log_monitor=False) for _ in range(NODES)]
     yield cluster
     cluster.shutdown()
+    shutil.rmtree(short, ignore_errors=True)
 
 
 def worker_on(machine, child):
@@ -61,6 +71,7 @@ def worker_on(machine, child):
         assert not child.ended(0.002), child.said()
 
 
+@on_a_cluster
 @pytest.mark.extras
 def test_whoever_is_stopped_killed_or_hangs_the_store_is_that_of_the_local_runner(tmp_path, place, local, cluster):
     out, (first, second) = tmp_path / "labels", cluster.machines
@@ -89,6 +100,7 @@ def test_whoever_is_stopped_killed_or_hangs_the_store_is_that_of_the_local_runne
     assert without_speed(again) == without_speed(local[1]) | {"labeled": 0}
 
 
+@on_a_cluster
 @pytest.mark.extras
 def test_a_worker_with_another_teacher_is_named_with_its_machine(tmp_path, place, local, cluster, monkeypatch):
     other, plan_of = str(save_hub_module(tmp_path / "other", classes=12, size=64, seed=2)), shard_worker.plan_of
