@@ -32,7 +32,7 @@ class OptimizerFlags(Flags):
     optimizer: Literal["adamw", "adam", "rmsprop", "sgd", "momentum", "muon"] = flag(
         "adamw",
         "how the weights follow their gradients; sgd has Nesterov's momentum, momentum plain; muon takes orthogonal "
-        "steps with convolutions, those of sgd else",
+        "steps with convolutions, each of which a normalization must follow, and those of sgd else",
         experiment=True,
     )
     learning_rate: float = flag(2e-3, "the highest learning rate", within=Range(above=0), experiment=True)

@@ -49,8 +49,9 @@ class Muon(SGD):
     With g = dL/dK of a kernel K as a matrix (PQC, F), a row for each number that a filter sees:
         m <- mu m + g;  u = g + mu m;  K <- sqrt(F) K / |K| - eta O(u)
     where O(U S V') = U V' replaces all singular values by 1: directions in which the gradient is weak learn as fast as
-    those in which it is strong. O is approximated by `orthogonalize`. The kernel keeps the norm sqrt(F), which the
-    normalization after it makes meaningless but for the length of a step beside it.
+    those in which it is strong. O is approximated by `orthogonalize`. The kernel keeps the norm sqrt(F), which a
+    normalization after it makes meaningless but for the length of a step beside it. Without one, as in patchify_net,
+    the network cannot choose how large its features are.
     """
 
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
